@@ -1,0 +1,105 @@
+# Needs python3 (3.11 or newer) with its venv module, and make; no environment has to be active.
+# Everything is installed into .venv, and nothing outside this folder is touched.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RECIPE := diabetes
+SAVED := saved_models/$(RECIPE)
+
+# Folders are listed too: their time changes when a file in them is deleted.
+SOURCES := $(shell find tfbnn -name __pycache__ -prune -o \( -type f -o -type d \) -print)
+
+# The installed package is what runs, whatever the caller's environment says.
+unexport PYTHONPATH PYTHONHOME
+export PYTHONSAFEPATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint clean
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    train a Bayesian network on the diabetes data, export it, predict with the export"
+	@echo "make test    run all tests but the slow ones against the installed package"
+	@echo "make lint    ruff check, ruff format --check, mypy"
+	@echo "make clean   remove .venv, build/ and caches (saved_models/ stays)"
+	@echo
+	@echo "The first run fills .venv. Another interpreter: make demo PYTHON=python3.12"
+
+demo: $(VENV)/installed-demo
+	$(BIN)/tfbnn train recipes/$(RECIPE).yaml
+	@set -e; \
+	version=$$(ls $(SAVED) | grep -E '^[0-9]+$$' | sort -n | tail -n 1); \
+	model=$(SAVED)/$$version; rows=$$model/assets.extra/held_out.csv; \
+	echo; \
+	echo "$(BIN)/tfbnn predict $$model $$rows"; \
+	$(BIN)/tfbnn predict $$model $$rows; \
+	echo; \
+	echo "The model, a SavedModel that averages over the posterior itself:  $$model/"; \
+	echo "The held-out rows that were predicted:                            $$rows"; \
+	echo "The recipe:                                                       recipes/$(RECIPE).yaml"; \
+	echo; \
+	echo "Next:"; \
+	echo "  $(BIN)/tfbnn evaluate $$model $$rows          score it on these rows"; \
+	echo "  $(BIN)/tfbnn describe $$model          what it takes in and gives back"; \
+	echo "  $(BIN)/tfbnn recipes          the other recipes"; \
+	echo "  $(BIN)/tfbnn train recipes/$(RECIPE).yaml --set training.epochs=50          change one setting"; \
+	echo "  README.md          the same from Python, and your own data"
+
+test: $(VENV)/installed-test
+	@$(BIN)/python -c "import importlib.util as u, sys; where = u.find_spec('tfbnn').origin; \
+	print('Testing', where); sys.exit(not where.startswith(sys.prefix))"
+	$(BIN)/pytest -m "not slow"
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build tfbnn.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find tfbnn tests benchmarks recipes -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# ---- .venv ----------------------------------------------------------------------------------------------------------
+# $(VENV)/complete says that no installation was cut off half-way: it is missing while one runs, and where it is missing
+# the environment is made anew.
+
+$(VENV)/installed-demo: EXTRA :=
+$(VENV)/installed-test: EXTRA := [test]
+$(VENV)/installed-dev: EXTRA := [dev]
+
+$(VENV)/installed-demo $(VENV)/installed-test: $(SOURCES)
+
+# build/ is removed because setuptools would pack files that were deleted from tfbnn/ since.
+$(VENV)/installed-demo $(VENV)/installed-test $(VENV)/installed-dev: setup.cfg setup.py | $(VENV)/complete
+	@if ls $(VENV)/installed-* >/dev/null 2>&1; \
+	then echo "Updating tfbnn$(EXTRA) in $(VENV) ..."; \
+	else echo "Installing tfbnn$(EXTRA) and its packages into $(VENV) (about 2.6 GB, some minutes) ..."; fi
+	@rm -rf build tfbnn.egg-info $(VENV)/complete
+	@$(BIN)/python -m pip install -q ".$(EXTRA)"; status=$$?; \
+	rm -rf build tfbnn.egg-info; touch $(VENV)/complete; exit $$status
+	@touch $@
+
+$(VENV)/complete:
+	$(check-python)
+	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -q --upgrade pip
+	@touch $@
+
+# Debian and Ubuntu split the standard library: venv can be imported there while ensurepip, which it needs, is missing.
+define check-python
+	@command -v $(PYTHON) >/dev/null || { \
+	echo "$(PYTHON) is missing: run  sudo apt install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "tfbnn needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version): run"; \
+	echo "  sudo apt install python3.11 python3.11-venv"; \
+	echo "(or python3.12, python3.13, as your system has it) and then  make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	echo "python3-venv is missing: run  sudo apt install python$$($(PYTHON) -c \
+	'import sys; print("%d.%d" % sys.version_info[:2])')-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 14))' || { \
+	echo "Note: TensorFlow 2.21 has no wheels for $$($(PYTHON) --version). If it cannot be installed, run"; \
+	echo "  make PYTHON=python3.13 $(MAKECMDGOALS)"; }
+endef

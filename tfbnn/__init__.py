@@ -1,0 +1,56 @@
+"""tfbnn: Bayesian neural networks in Keras 3 - trained by the ELBO, asked in one way, served as one SavedModel."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tfbnn import layers, likelihoods, objectives, posteriors, priors
+from tfbnn._version import __version__
+from tfbnn.core.draws import Draws, load_draws
+from tfbnn.objectives import ElboTerms
+from tfbnn.prediction import Prediction
+from tfbnn.training import BayesianModel
+
+# What stands on pandas, pydantic and scikit-learn is imported when it is asked for.
+_LAZY = {
+    "data": ("tfbnn.data", None),
+    "evaluation": ("tfbnn.evaluation", None),
+    "export": ("tfbnn.export", None),
+    "inference": ("tfbnn.inference", None),
+    "recipes": ("tfbnn.recipes", None),
+    "Recipe": ("tfbnn.recipes", "Recipe"),
+    "export_saved_model": ("tfbnn.export", "export_saved_model"),
+    "load_saved_model": ("tfbnn.export", "load_saved_model"),
+    "run_recipe": ("tfbnn.recipes", "run_recipe"),
+}
+
+__all__ = [
+    "BayesianModel",
+    "Draws",
+    "ElboTerms",
+    "Prediction",
+    "Recipe",
+    "__version__",
+    "export_saved_model",
+    "layers",
+    "likelihoods",
+    "load_draws",
+    "load_saved_model",
+    "objectives",
+    "posteriors",
+    "priors",
+    "run_recipe",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'tfbnn' has no attribute '{name}'")
+    module, attribute = _LAZY[name]
+    found = importlib.import_module(module)
+    return found if attribute is None else getattr(found, attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,1 @@
+"""What every part stands on: noise, draws, the wording of errors, names of families."""

@@ -1,0 +1,86 @@
+"""Draws: what every inference method returns and everything after it asks."""
+
+from __future__ import annotations
+
+import abc
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfbnn.core.checks import invalid
+
+
+class Draws(keras.Model):
+    """Draws from a posterior over networks, numbered 0, 1, 2, ...; a Keras model, so that it is saved and exported.
+
+    Attributes:
+        likelihood: the likelihood whose parameters the draws are.
+        num_draws: how many there are; None: endless.
+        seed: the stored seed, used where none is given.
+    """
+
+    likelihood: Any
+    num_draws: int | None = None
+    seed: int = 0
+
+    @abc.abstractmethod
+    def apply(self, x: Any, seed: Any, start: Any, count: Any, coupling: str = "marginal") -> tf.Tensor:
+        """Complete likelihood parameters of draws start ... start + count - 1.
+
+        Args:
+            x: inputs of the network, [B, ...] (or a structure of such).
+            seed: int32 scalar.
+            start: int32 scalar, number of the first draw.
+            count: int32 scalar, how many, 1 or more.
+            coupling: "marginal": right for each row alone; "coherent": one network for all rows of a draw.
+
+        Returns:
+            float32 [count, B, P'].
+        """
+
+    def call(self, inputs, training=None):
+        """The parameters of draw 0, [B, P']."""
+        return self.apply(inputs, self.seed, 0, 1)[0]
+
+    def save(self, filepath, overwrite=True, **kwargs):
+        """Writes a `.keras` file, whole or not at all; `tfbnn.load_draws(path)` reads it back."""
+        save_atomically(super().save, filepath, overwrite, **kwargs)
+
+
+def save_atomically(save: Any, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+    """Calls Keras' `save` on a temporary name beside `filepath`, then renames it: a failure leaves nothing.
+
+    Raises:
+        InvalidInput: where the file exists and `overwrite` is False, or its name does not end in `.keras`.
+    """
+    path = Path(filepath)
+    if path.suffix != ".keras":
+        raise invalid("filepath", "a name that ends in .keras", str(path), "For TF Serving: tfbnn.export_saved_model.")
+    if path.exists() and not overwrite:
+        raise invalid("filepath", "a file that does not exist yet (overwrite=False)", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.keras")
+    try:
+        save(temporary, **kwargs)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_draws(path: Any) -> Draws:
+    """The draws in a `.keras` file that `Draws.save` or `BayesianModel.save` wrote.
+
+    Raises:
+        InvalidInput: where the file is missing or holds no posterior.
+    """
+    if not Path(path).is_file():
+        raise invalid("path", "a .keras file", str(path))
+    loaded = keras.saving.load_model(path)
+    draws = loaded.posterior_draws() if hasattr(loaded, "posterior_draws") else loaded
+    if not isinstance(draws, Draws):
+        raise invalid("path", "a file that holds a posterior (Draws or a BayesianModel)", type(loaded).__name__)
+    return draws

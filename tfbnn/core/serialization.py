@@ -1,0 +1,96 @@
+"""Names of families <-> objects: the one table behind `get`, `serialize` and `deserialize` of every package."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from tfbnn.core.checks import invalid, unknown_name
+
+
+def register(cls: type) -> type:
+    """Class decorator: Keras finds the class when it loads a file, without `custom_objects`.
+
+    The name holds the family (`tfbnn.priors>Normal`), because a prior and a likelihood share the name Normal.
+    """
+    family = ".".join(cls.__module__.split(".")[:2])
+    return keras.saving.register_keras_serializable(package=family)(cls)
+
+
+class Configurable:
+    """An object that is its constructor's arguments: comparable, printable, serialisable."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, each stored under its own name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]):
+        """The object whose `get_config` gave `config`."""
+        return cls(**config)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.get_config() == other.get_config()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), repr(self)))
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+class Family:
+    """The named classes of one package, found as `keras.regularizers.get` finds its own.
+
+    Args:
+        argument: what errors call the identifier (`prior`).
+        classes: name -> class.
+        from_callable: makes an object of the family from a plain function, where the family takes those.
+    """
+
+    def __init__(self, argument: str, classes: Mapping[str, type], from_callable: Callable | None = None):
+        self.argument = argument
+        self.classes = dict(classes)
+        self.from_callable = from_callable
+
+    def get(self, identifier: Any) -> Any:
+        """The object that a name, a mapping `{class: NAME, ...}`, a Keras config, a function or an object means."""
+        if identifier is None or isinstance(identifier, tuple(self.classes.values())):
+            return identifier
+        if isinstance(identifier, str):
+            return self._make(identifier, {})
+        if isinstance(identifier, Mapping) and "class_name" in identifier:
+            return self.deserialize(identifier)
+        if isinstance(identifier, Mapping) and "class" in identifier:
+            return self._make(identifier["class"], {key: v for key, v in identifier.items() if key != "class"})
+        if isinstance(identifier, type) and identifier in self.classes.values():
+            return identifier()
+        return self._adapt(identifier)
+
+    def serialize(self, member: Any) -> Any:
+        """The JSON-able description of `member` that `deserialize` reads back."""
+        return keras.saving.serialize_keras_object(member)
+
+    def deserialize(self, config: Any) -> Any:
+        """The object that `serialize` described."""
+        return self.get(keras.saving.deserialize_keras_object(config))
+
+    def _make(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        if name not in self.classes:
+            raise unknown_name(self.argument, name, self.classes)
+        cls = self.classes[name]
+        known = [parameter for parameter in inspect.signature(cls).parameters if parameter != "kwargs"]
+        for argument in arguments:
+            if argument not in known:
+                raise unknown_name(f"{self.argument}.{argument}", argument, known)
+        return cls(**arguments)
+
+    def _adapt(self, identifier: Any) -> Any:
+        if callable(identifier) and self.from_callable is not None:
+            return self.from_callable(identifier)
+        expected = f"one of {', '.join(self.classes)}, as a name, a mapping with `class`, or an object"
+        raise invalid(self.argument, expected, identifier)

@@ -1,0 +1,18 @@
+"""Tables: reading and splitting them, and the one rule that turns columns and targets into arrays."""
+
+from tfbnn.data.columns import CategoricalColumn, NumberColumn
+from tfbnn.data.schema import ColumnEncoder, Schema
+from tfbnn.data.table import Table, read_frame, read_table, split_rows
+from tfbnn.data.target import Target
+
+__all__ = [
+    "CategoricalColumn",
+    "ColumnEncoder",
+    "NumberColumn",
+    "Schema",
+    "Table",
+    "Target",
+    "read_frame",
+    "read_table",
+    "split_rows",
+]

@@ -1,0 +1,181 @@
+"""One column of a table: what its cells mean (missing, number, truth value, label) and what is learned from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tfbnn.core.checks import InvalidInput, invalid
+
+KINDS = ("numeric", "categorical", "boolean")
+MAX_CATEGORIES = 1000
+_TRUTH_VALUES = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "": np.nan}
+_NUMBER_DTYPES = {"integer", "floating", "mixed-integer-float", "decimal"}
+
+
+def is_missing(series: pd.Series) -> np.ndarray:
+    """Returns bool [N]: NaN, None, NA and the empty string are missing."""
+    missing = series.isna().to_numpy(dtype=bool)
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        return missing
+    return missing | np.array([isinstance(cell, str | bytes) and not cell for cell in series.array], dtype=bool)
+
+
+def label(cell: Any) -> str:
+    """Returns the name of one category: 1, 1.0 and "1" are the same, since a gap in a column makes its ints floats."""
+    if isinstance(cell, bytes):
+        return cell.decode()
+    if isinstance(cell, float | np.floating) and float(cell).is_integer():
+        return str(int(cell))
+    return str(cell)
+
+
+def labels(series: pd.Series) -> np.ndarray:
+    """Returns the cells as category names, object [N] of str; "" where missing."""
+    pairs = zip(series.array, is_missing(series), strict=True)
+    return np.array(["" if missing else label(cell) for cell, missing in pairs], dtype=object)
+
+
+def finite_numbers(series: pd.Series, where: str) -> np.ndarray:
+    """Returns the cells as float32 [N], NaN where missing.
+
+    Raises:
+        InvalidInput: a cell is no number, or infinite, or too large for float32.
+    """
+    missing = is_missing(series)
+    is_number = pd.api.types.is_numeric_dtype(series.dtype)
+    cells = series if is_number else series.astype(object).mask(missing, np.nan)
+    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    if (bad := np.isnan(numbers) & ~missing).any():
+        raise refused_cells(series, bad, where, "numbers")
+    with np.errstate(over="ignore"):
+        single = numbers.astype(np.float32)
+    if (bad := np.isinf(single)).any():
+        raise refused_cells(series, bad, where, "finite numbers (float32: below 3.4e38 in size)")
+    return single
+
+
+def truth_values(series: pd.Series, where: str) -> np.ndarray:
+    """Returns the cells as float32 [N]: 1 for true, 0 for false (any case), NaN where missing."""
+    names = [name.lower() for name in labels(series)]
+    if (bad := np.array([name not in _TRUTH_VALUES for name in names])).any():
+        raise refused_cells(series, bad, where, "true or false (or 1 or 0)")
+    return np.array([_TRUTH_VALUES[name] for name in names], dtype=np.float32)
+
+
+def refuse_missing(series: pd.Series, where: str) -> None:
+    """Raises InvalidInput where a cell is missing, as none may be in a target."""
+    if (missing := is_missing(series)).any():
+        raise refused_cells(series, missing, where, "a value in every row", "Fill them in, or leave those rows out.")
+
+
+def refused_cells(series: pd.Series, bad: np.ndarray, where: str, expected: str, mend: str = "") -> InvalidInput:
+    """Returns the error for the cells at `bad` (bool [N]): the first of them, its row, and how many there are."""
+    position = int(np.flatnonzero(bad)[0])
+    cell = series.iloc[position]
+    count = int(bad.sum())
+    rows = f"{count} {'row has' if count == 1 else 'rows have'} such a value, first row {series.index[position]}"
+    received = cell.item() if isinstance(cell, np.generic) else cell
+    return invalid(where, expected, received, f"{rows} (rows count from 0). {mend}")
+
+
+@dataclasses.dataclass(frozen=True)
+class NumberColumn:
+    """A numeric or boolean column; the statistics are those of the training rows, gaps filled with the median."""
+
+    name: str
+    kind: str
+    median: float
+    mean: float
+    stddev: float
+    has_missing: bool
+
+    @classmethod
+    def fit(cls, name: str, kind: str, series: pd.Series, where: str) -> NumberColumn:
+        """Learns from training cells [N], of which at least one is present."""
+        values = _numbers(kind, series, where).astype(np.float64)
+        missing = np.isnan(values)
+        median = float(np.median(values[~missing]))
+        filled = np.where(missing, median, values)
+        # Rounding gives equal values a stddev of 1e-17, by which nothing may be divided.
+        stddev = float(filled.std()) if np.ptp(filled) > 0 else 0.0
+        return cls(name, kind, median, float(filled.mean()), stddev, bool(missing.any()))
+
+    @property
+    def constant(self) -> str | None:
+        """The one value of all training rows, None where there are more."""
+        return f"{self.median:g}" if self.stddev == 0 and not self.has_missing else None
+
+    @property
+    def scale(self) -> float:
+        """What the column is divided by: its stddev, or 1 where only the gaps tell the rows apart."""
+        return self.stddev or 1.0
+
+    def array(self, series: pd.Series, where: str) -> np.ndarray:
+        """Returns cells [B] as float32 [B], NaN where missing."""
+        return _numbers(self.kind, series, where)
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoricalColumn:
+    """A column of names; `vocabulary` is sorted and holds "" where training rows had gaps."""
+
+    name: str
+    vocabulary: tuple[str, ...]
+    kind: str = "categorical"
+
+    @classmethod
+    def fit(cls, name: str, series: pd.Series, where: str) -> CategoricalColumn:
+        """Learns from training cells [N]; refuses more than 1000 categories."""
+        vocabulary = tuple(sorted(set(labels(series))))
+        if (count := len(vocabulary)) > MAX_CATEGORIES:
+            mend = "A column that names its rows teaches nothing: list it in data.exclude."
+            raise invalid(where, f"at most {MAX_CATEGORIES} categories", count, mend)
+        return cls(name, vocabulary)
+
+    @property
+    def constant(self) -> str | None:
+        """The one value of all training rows, None where there are more."""
+        return self.vocabulary[0] if len(self.vocabulary) == 1 else None
+
+    def array(self, series: pd.Series, where: str) -> np.ndarray:
+        """Returns cells [B] as str in an object array [B], "" where missing."""
+        return labels(series)
+
+
+Column = NumberColumn | CategoricalColumn
+
+
+def fit_column(name: str, series: pd.Series, kind: str | None) -> Column:
+    """Learns one column from its training cells [N]; `kind` None infers it from the cells."""
+    where = f"data.columns.{name}"
+    present = series[~is_missing(series)]
+    if present.empty:
+        raise invalid(where, "a value in some row", f"{len(series)} missing", "List the column in data.exclude.")
+    kind = kind or inferred_kind(present)
+    if kind == "categorical":
+        return CategoricalColumn.fit(name, series, where)
+    return NumberColumn.fit(name, kind, series, where)
+
+
+def inferred_kind(present: pd.Series) -> str:
+    """Returns the kind of a column from its cells that are not missing."""
+    if pd.api.types.infer_dtype(present) in _NUMBER_DTYPES:
+        return "numeric"
+    only_truth = {name.lower() for name in labels(present)} <= {"true", "false"}
+    return "boolean" if only_truth else "categorical"
+
+
+def column_from_dict(config: Mapping[str, Any]) -> Column:
+    """Returns the column whose `dataclasses.asdict` (perhaps by way of JSON) is `config`."""
+    if config["kind"] == "categorical":
+        return CategoricalColumn(config["name"], tuple(config["vocabulary"]))
+    return NumberColumn(**config)
+
+
+def _numbers(kind: str, series: pd.Series, where: str) -> np.ndarray:
+    return truth_values(series, where) if kind == "boolean" else finite_numbers(series, where)

@@ -1,0 +1,192 @@
+"""Reading a table (CSV file, DataFrame or bundled scikit-learn set) and splitting its rows."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tfbnn.core.checks import InvalidInput, invalid, unknown_name
+from tfbnn.data.columns import labels, refuse_missing
+
+_SKLEARN_PREFIX = "sklearn:"
+_SKLEARN_SETS = ("breast_cancer", "diabetes", "digits", "iris", "wine")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """Rows to learn from: `features` [N, columns] and `target` [N], with one index."""
+
+    features: pd.DataFrame
+    target: pd.Series
+
+
+def read_frame(source: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFrame:
+    """Reads a whole table, with rows counted from 0 and column names as str.
+
+    Args:
+        source: path of a CSV file with a header, a DataFrame, or "sklearn:NAME" for a bundled scikit-learn set
+            (breast_cancer, diabetes, digits, iris, wine), whose target column is `target`: class names where it has
+            classes; the diabetes columns are in their original units.
+
+    Returns:
+        The table, [N, columns], N at least 1.
+
+    Raises:
+        InvalidInput: no such file or set, not a CSV file, no rows, or two columns of one name.
+
+    Example:
+        >>> read_frame("sklearn:diabetes").shape
+        (442, 11)
+    """
+    frame = _loaded(source).reset_index(drop=True)
+    frame.columns = frame.columns.map(str)
+    _refuse_duplicates(frame.columns)
+    if frame.empty:
+        raise invalid("data.source", "a table with at least one row and one column", f"shape {frame.shape}")
+    return frame
+
+
+def read_table(source: str | os.PathLike[str] | pd.DataFrame, target: str, exclude: Iterable[str] = ()) -> Table:
+    """Reads a table and sets its target column apart.
+
+    Args:
+        source: as for `read_frame`.
+        target: name of the column to predict.
+        exclude: names of columns to leave out.
+
+    Returns:
+        The table; its features keep the order of the source.
+
+    Raises:
+        InvalidInput: as `read_frame`; an unknown name; a row without a target; no feature left.
+    """
+    frame = read_frame(source)
+    _check_names(list(frame.columns), target, exclude := list(exclude))
+    refuse_missing(frame[target], "data.target")
+    features = frame.drop(columns=[target, *exclude])
+    if features.columns.empty:
+        raise invalid("data.exclude", "at least one column left beside the target", exclude)
+    return Table(features, frame[target])
+
+
+def split_rows(table: Table, test_fraction: float, seed: int, stratify: bool) -> tuple[Table, Table]:
+    """Splits rows at random into training and test rows.
+
+    Args:
+        table: N rows.
+        test_fraction: between 0 and 1; ceil(N test_fraction) rows become test rows.
+        seed: the same seed gives the same split.
+        stratify: whether both parts keep the shares of the target's classes.
+
+    Returns:
+        (training table, test table); each row keeps its place in the index.
+
+    Raises:
+        InvalidInput: a fraction that leaves one part empty, or classes too small to be in both parts.
+    """
+    from sklearn.model_selection import train_test_split
+
+    classes = labels(table.target) if stratify else None
+    _check_split(len(table.target), test_fraction, classes)
+    train, test = train_test_split(
+        np.arange(len(table.target)), test_size=float(test_fraction), random_state=seed, stratify=classes
+    )
+    return _rows(table, train), _rows(table, test)
+
+
+def _rows(table: Table, positions: np.ndarray) -> Table:
+    return Table(table.features.iloc[positions], table.target.iloc[positions])
+
+
+def _loaded(source: object) -> pd.DataFrame:
+    if isinstance(source, pd.DataFrame):
+        return source
+    if isinstance(source, str) and source.startswith(_SKLEARN_PREFIX):
+        return _load_sklearn(source.removeprefix(_SKLEARN_PREFIX))
+    if isinstance(source, str | os.PathLike):
+        return _read_csv(Path(source).expanduser())
+    raise invalid("data.source", "a path, a DataFrame or 'sklearn:NAME'", source)
+
+
+def _load_sklearn(name: str) -> pd.DataFrame:
+    if name not in _SKLEARN_SETS:
+        raise unknown_name("data.source", name, _SKLEARN_SETS)
+    from sklearn import datasets
+
+    options = {"scaled": False} if name == "diabetes" else {}
+    bunch = getattr(datasets, f"load_{name}")(as_frame=True, **options)
+    if "target_names" not in bunch:
+        return bunch.frame
+    names = np.array([str(each) for each in bunch.target_names], dtype=object)
+    return bunch.frame.assign(target=names[bunch.target.to_numpy()])
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise invalid("data.source", f"a file that exists (looked from {Path.cwd()})", str(path))
+    try:
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str)
+        frame = _parsed(path)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
+        raise _not_csv(path, str(error)) from error
+    _refuse_duplicates(header.iloc[0].dropna())
+    if len(frame.columns) == 1 and any(mark in str(frame.columns[0]) for mark in ";\t|"):
+        raise _not_csv(path, f"Its header is {frame.columns[0]!r}: put commas between the names.")
+    return frame
+
+
+def _parsed(path: Path) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # Where rows have more values than the header, pandas drops the surplus with a warning.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        # Read whole: in pieces, one column may come out as numbers here and text there.
+        return pd.read_csv(path, low_memory=False, index_col=False)
+
+
+def _not_csv(path: Path, reason: str) -> InvalidInput:
+    return invalid("data.source", "a CSV file in UTF-8 with a header and commas between values", str(path), reason)
+
+
+def _refuse_duplicates(names: Iterable[object]) -> None:
+    counts = collections.Counter(map(str, names))
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise invalid("data.source", "columns with different names", twice, "Rename one of each.")
+
+
+def _check_names(columns: list[str], target: str, exclude: list[str]) -> None:
+    if target not in columns:
+        raise unknown_name("data.target", target, columns)
+    for name in exclude:
+        if name not in columns:
+            raise unknown_name("data.exclude", name, columns)
+    if target in exclude:
+        raise invalid("data.exclude", "columns other than the target", target)
+
+
+def _check_split(num_rows: int, test_fraction: float, classes: np.ndarray | None) -> None:
+    if not 0 < test_fraction < 1:
+        raise invalid("data.test_fraction", "a number between 0 and 1, both excluded", test_fraction)
+    smaller_part = min(num_test := math.ceil(num_rows * test_fraction), num_rows - num_test)
+    if smaller_part < 1:
+        mend = f"Rows in the table: {num_rows}."
+        raise invalid("data.test_fraction", "a fraction that leaves rows for training and test", test_fraction, mend)
+    if classes is not None:
+        _check_classes(classes, smaller_part, test_fraction)
+
+
+def _check_classes(classes: np.ndarray, smaller_part: int, test_fraction: float) -> None:
+    names, counts = np.unique(classes, return_counts=True)
+    if counts.min() < 2:
+        mend = "Give it more rows, leave its rows out, or do not stratify."
+        raise invalid("data.target", "at least 2 rows of each class", str(names[counts.argmin()]), mend)
+    if smaller_part < len(names):
+        expected = f"a fraction that leaves {len(names)} rows, one a class, for training and for test"
+        raise invalid("data.test_fraction", expected, test_fraction, f"The smaller part has {smaller_part}.")

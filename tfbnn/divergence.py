@@ -1,0 +1,44 @@
+"""Kullback-Leibler divergences between weight distributions, in nats, summed over all weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfbnn.core.noise import Noise
+
+tfd = tfp.distributions
+
+
+def kl_divergence(q: Any, p: Any, name: str, noise: Noise) -> tf.Tensor:
+    """KL(q || p) = E_q[log q(w) - log p(w)]: exact where it is known, else one Monte Carlo draw.
+
+    Args:
+        q: `tfd` distribution of the weights.
+        p: `tfd` distribution, over tensors of the same shape.
+        name: name of the tensor; the draw is noise `<name>/divergence`.
+        noise: what the draw is made from.
+
+    Returns:
+        Scalar float32, nats, summed over weights.
+    """
+    try:
+        exact = tfd.kl_divergence(q, p)
+    except NotImplementedError:
+        return monte_carlo_kl(q, p, noise.sample(f"{name}/divergence", q))
+    return tf.reduce_sum(exact)
+
+
+def monte_carlo_kl(q: Any, p: Any, weights: tf.Tensor) -> tf.Tensor:
+    """log q(w) - log p(w) at one draw `weights` of q: unbiased for KL(q || p), scalar, nats."""
+    return tf.reduce_sum(q.log_prob(weights)) - tf.reduce_sum(p.log_prob(weights))
+
+
+def user_divergence(fn: Callable, q: Any, p: Any) -> tf.Tensor:
+    """The value of a `*_divergence_fn`, which takes (q, p) or, as TFP's do, (q, p, ignored); scalar."""
+    arguments = (q, p, None) if len(inspect.signature(fn).parameters) >= 3 else (q, p)
+    return tf.reduce_sum(tf.cast(fn(*arguments), tf.float32))

@@ -1,0 +1,179 @@
+"""What all variational layers share: weights with q and p, an estimator, the KL, and who scales it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfbnn import posteriors, priors
+from tfbnn.core.checks import invalid
+from tfbnn.core.noise import Noise, noise_for
+from tfbnn.divergence import kl_divergence, user_divergence
+from tfbnn.estimators import Estimator, local_reparameterization, reparameterization
+
+_KL_OWNER: ContextVar[str | None] = ContextVar("tfbnn_kl_owner", default=None)
+
+
+@contextlib.contextmanager
+def kl_owned_by(model: str) -> Iterator[None]:
+    """Layers called inside leave the KL to `model`, which adds it once, with 1/N and beta."""
+    token = _KL_OWNER.set(model)
+    try:
+        yield
+    finally:
+        _KL_OWNER.reset(token)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightTerm:
+    """One tensor of weights: its posterior, its prior (or None), and how far apart they are."""
+
+    q: posteriors.WeightPosterior
+    p: priors.WeightPrior | None
+    divergence_fn: Callable | None = None
+
+    def kl(self, noise: Noise) -> tf.Tensor:
+        """KL(q || p), nats, summed over the tensor; 0 for a point, which has no KL."""
+        if self.q.is_point or self.p is None:
+            return tf.zeros([])
+        q, p = self.q.distribution(), self.p.distribution()
+        if self.divergence_fn is not None:
+            return user_divergence(self.divergence_fn, q, p)
+        return kl_divergence(q, p, self.q.name, noise)
+
+    def penalty(self) -> tf.Tensor:
+        """-log p(w), nats, of a point that has a prior; else 0."""
+        if not self.q.is_point or self.p is None:
+            return tf.zeros([])
+        return -tf.reduce_sum(self.p.distribution().log_prob(self.q.factorised_gaussian[0]))  # type: ignore[index]
+
+
+class VariationalLayer(keras.layers.Layer):
+    """A layer whose weights have a posterior and a prior. Subclasses give the op, the inputs and the estimator.
+
+    Args:
+        kl_weight: None under `BayesianModel`, which scales the KL itself. In a plain Keras model: 1 / N, where N is
+            the number of training rows (the layer adds kl_weight * KL by `add_loss`), or 0.0 where you add
+            `layer.kl_divergence()` to the loss yourself.
+        seed: of the layer's own noise in training; None: another at every construction.
+    """
+
+    estimator: Estimator = staticmethod(reparameterization)
+
+    def __init__(self, *, kl_weight: float | None = None, seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.kl_weight = None if kl_weight is None else float(kl_weight)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.weight_terms: tuple[WeightTerm, ...] = ()
+
+    def add_term(
+        self, name: str, shape: tuple[int, ...], posterior: Any, prior: Any, divergence_fn: Callable | None, init: Any
+    ) -> None:
+        """Builds q and p of tensor `name`; the order of calls is the order of w in the op."""
+        q = posterior.build(self, name, shape, init)
+        if prior is None and not q.is_point:
+            raise invalid(
+                f"{name}_prior_fn",
+                "a prior: without one nothing keeps the posterior from shrinking to a point",
+                None,
+                "Use 'Normal', or posterior 'Deterministic' for a plain weight.",
+            )
+        p = None if prior is None else prior.build(self, name, shape)
+        self.weight_terms = (*self.weight_terms, WeightTerm(q, p, divergence_fn))
+
+    @property
+    def weight_posteriors(self) -> list[posteriors.WeightPosterior]:
+        """q of each tensor, in the order of the op."""
+        return [term.q for term in self.weight_terms]
+
+    def kl_divergence(self, noise: Noise | None = None) -> tf.Tensor:
+        """KL(q || p) of all weights of the layer: scalar float32, nats, summed, not scaled by anything.
+
+        Args:
+            noise: for divergences that need a draw; None: the current source's.
+        """
+        noise = noise or self._noise()
+        return tf.add_n([tf.zeros([]), *(term.kl(noise) for term in self.weight_terms)])
+
+    def penalty(self) -> tf.Tensor:
+        """-log p(w) of the layer's point weights that have a prior: scalar float32, nats."""
+        return tf.add_n([tf.zeros([]), *(term.penalty() for term in self.weight_terms)])
+
+    def _noise(self) -> Noise:
+        return noise_for(self, self.seed_generator)
+
+    def _estimate(self, op: Callable, x: list[tf.Tensor], weights_meet_rows_once: bool) -> tf.Tensor:
+        """y of the op with drawn weights: by the layer's estimator in training, else as the noise couples rows."""
+        q, noise = self.weight_posteriors, self._noise()
+        if all(posterior.is_point for posterior in q):
+            return op(x, [posterior.sample(noise) for posterior in q])
+        if noise.coupling is None:
+            return self.estimator(op, x, q, noise)
+        factorised = all(posterior.factorised_gaussian is not None for posterior in q)
+        if noise.coupling == "marginal" and factorised and weights_meet_rows_once:
+            return local_reparameterization(op, x, q, noise)
+        return reparameterization(op, x, q, noise)
+
+    def _settle_kl(self, training: bool) -> None:
+        """Sees to it that the KL enters the loss exactly once, whoever trains the layer."""
+        owner = _KL_OWNER.get()
+        if owner is not None:
+            self.refuse_kl_weight(owner)
+        elif self.kl_weight:
+            self.add_loss(self.kl_weight * (self.kl_divergence() + self.penalty()))
+        elif self.kl_weight is None and training and self.trainable:
+            _refuse_missing_kl_weight(self)
+
+    def refuse_kl_weight(self, owner: str) -> None:
+        """Raises where `kl_weight` is set although `owner` scales the KL."""
+        if self.kl_weight is not None:
+            raise invalid(
+                f"kl_weight of layer {self.name}",
+                f"None, because {owner} scales the KL itself by beta / N (twice would be wrong)",
+                self.kl_weight,
+                "Leave kl_weight out.",
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "kl_weight": self.kl_weight, "seed": self.seed}
+
+
+def _refuse_missing_kl_weight(layer: VariationalLayer) -> None:
+    raise invalid(
+        f"kl_weight of layer {layer.name}",
+        "a number, because a plain Keras model trains the layer and would leave the KL out of the loss",
+        None,
+        "Wrap the network: tfbnn.BayesianModel(network, likelihood), which scales the KL itself. Or pass "
+        "kl_weight=1/N, N the number of training rows. Or pass kl_weight=0.0 and add layer.kl_divergence() yourself.",
+    )
+
+
+def divergence_config(fn: Callable | None) -> Any:
+    """The JSON-able form of a `*_divergence_fn`, which must be registered with Keras to be found again."""
+    return None if fn is None else keras.saving.serialize_keras_object(fn)
+
+
+def divergence_from_config(fn: Any) -> Callable | None:
+    """Reads `divergence_config` back; a function passes through."""
+    if fn is None or callable(fn):
+        return fn
+    return keras.saving.deserialize_keras_object(fn)
+
+
+def check_divergence(where: str, fn: Any) -> Callable | None:
+    """Returns `fn`; raises unless it is None or a function of (q, p) or (q, p, ignored)."""
+    fn = divergence_from_config(fn)
+    if fn is not None and len(inspect.signature(fn).parameters) not in (2, 3):
+        raise invalid(where, "a function of (q, p) that returns the divergence in nats, or None for the KL", fn)
+    return fn
+
+

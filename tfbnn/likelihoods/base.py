@@ -1,0 +1,84 @@
+"""The protocol of likelihoods p(y|f)."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfbnn.core.checks import invalid
+
+
+class Likelihood(keras.layers.Layer):
+    """A Keras layer that turns the network's P outputs into P' complete parameters of a distribution of y.
+
+    The network, its prior and its KL live in standardised units; parameters, densities and moments in the units of y.
+
+    Attributes:
+        num_outputs: P, what the network must put out for a row.
+        num_targets: T, length of a row of y, [B, T].
+        is_classifier: whether y is a class.
+    """
+
+    num_outputs: int
+    num_targets: int
+    is_classifier = False
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**{"dtype": "float32", **kwargs})  # densities in float32 under mixed precision too
+
+    @abc.abstractmethod
+    def distribution(self, parameters: tf.Tensor) -> Any:
+        """`tfd` distribution of y with batch shape [..., T] for parameters [..., P']."""
+
+    @abc.abstractmethod
+    def log_prob(self, parameters: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """log p(y | parameters), nats a row: [..., B, P'], [B, T] -> [..., B]."""
+
+    @abc.abstractmethod
+    def mean(self, parameters: tf.Tensor) -> tf.Tensor:
+        """E[y]: [..., T] in the units of y; P(y = 1) [..., 1] for two classes; [..., K] of the one-hot y for K."""
+
+    @abc.abstractmethod
+    def variance(self, parameters: tf.Tensor) -> tf.Tensor:
+        """Var[y] given the parameters, the aleatoric part, of the shape of `mean`."""
+
+    def adapt(self, y: Any) -> Likelihood:
+        """Fits what is fixed before training (the standardisation of y) on the training targets; returns itself."""
+        self.check_target("y", np.asarray(y))
+        return self
+
+    def match_target(self, y: Any) -> tf.Tensor:
+        """y as a tensor [B, T]; [B] gains its axis where T is 1.
+
+        Raises:
+            InvalidInput: for every other mismatch of shapes.
+        """
+        y = tf.convert_to_tensor(y)
+        if len(y.shape) == 1 and self.num_targets == 1:
+            y = y[:, tf.newaxis]
+        if len(y.shape) != 2 or y.shape[-1] != self.num_targets:
+            expected = f"shape [N, {self.num_targets}]" + (" or [N]" if self.num_targets == 1 else "")
+            raise invalid("y", f"{expected} for {type(self).__name__}", list(y.shape), self._mend_shape())
+        return self._cast_target(y)
+
+    def check_target(self, where: str, y: np.ndarray) -> None:
+        """Raises where values of y are impossible under this likelihood; `y` is NumPy [N] or [N, T]."""
+
+    def _cast_target(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.cast(y, tf.float32)
+
+    def _mend_shape(self) -> str:
+        return ""
+
+    def compute_output_shape(self, input_shape):
+        """[B, P] -> [B, P']."""
+        return (*input_shape[:-1], self.num_parameters)
+
+    @property
+    def num_parameters(self) -> int:
+        """P', length of a row of complete parameters."""
+        return self.num_outputs

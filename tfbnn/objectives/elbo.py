@@ -1,0 +1,56 @@
+"""The evidence lower bound: the one place where 1/N and beta are applied."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class ElboTerms:
+    """ELBO = E_q[log p(y|X, w)] - KL(q || p), nats, of the whole training set.
+
+    Attributes:
+        log_likelihood: N times the mean log p(y|x, w) of the batch's rows, nats, in the units of y.
+        kl: KL(q || p), nats, summed over all weights.
+        penalty: -log p(w) of point weights that have a prior, nats (MAP).
+        beta: weight of the KL in the loss.
+        num_data: N, number of training rows.
+        kl_per_layer: name of the layer -> its KL, nats.
+    """
+
+    log_likelihood: Any
+    kl: Any
+    penalty: Any
+    beta: Any
+    num_data: Any
+    kl_per_layer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def elbo(self) -> Any:
+        """log_likelihood - kl: the bound itself, whatever beta."""
+        return self.log_likelihood - self.kl
+
+    @property
+    def loss(self) -> Any:
+        """(beta KL + penalty - log_likelihood) / N, nats a row: what training minimises."""
+        return (self.beta * self.kl + self.penalty - self.log_likelihood) / self.num_data
+
+
+def mean_log_likelihood(log_likelihood: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
+    """sum_b w_b log p_b / sum_b w_b, averaged over draws.
+
+    Args:
+        log_likelihood: [..., B], nats a row.
+        sample_weight: [B], or None for weights of 1.
+
+    Returns:
+        Scalar, nats a row.
+    """
+    if sample_weight is None:
+        return tf.reduce_mean(log_likelihood)
+    weight = tf.reshape(tf.cast(sample_weight, log_likelihood.dtype), [-1])
+    return tf.reduce_mean(tf.math.divide_no_nan(tf.reduce_sum(weight * log_likelihood, -1), tf.reduce_sum(weight)))

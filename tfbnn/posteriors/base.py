@@ -1,0 +1,96 @@
+"""The protocol of surrogate posteriors q(w)."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfbnn.core.noise import Noise
+from tfbnn.core.serialization import Configurable
+
+INITIAL_RHO = -4.0  # softplus(-4) = 0.018: little noise at first, so that the means can find their place
+
+
+def positive(rho: tf.Tensor) -> tf.Tensor:
+    """scale = softplus(rho) = log(1 + e^rho): the one map from free parameters to standard deviations."""
+    return tf.math.softplus(rho)
+
+
+class WeightPosterior(abc.ABC):
+    """q(w) of one tensor of one layer; its variables are float32 weights of that layer.
+
+    Attributes:
+        name: of the tensor ("kernel").
+        shape: of the tensor.
+        is_point: whether all mass is on one value.
+    """
+
+    is_point = False
+
+    def __init__(self, name: str, shape: tuple[int, ...]):
+        self.name = name
+        self.shape = tuple(shape)
+
+    @abc.abstractmethod
+    def distribution(self) -> Any:
+        """The `tfd` distribution over tensors of `shape`, made anew so that it follows its variables."""
+
+    @abc.abstractmethod
+    def sample(self, noise: Noise) -> tf.Tensor:
+        """One draw of the tensor, float32 of `shape`."""
+
+    @property
+    def factorised_gaussian(self) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """(loc, scale), each float32 of `shape`, where q is an independent Gaussian a weight; else None."""
+        return None
+
+
+class GaussianWeightPosterior(WeightPosterior):
+    """A family with a map from standard normals to weights."""
+
+    @abc.abstractmethod
+    def parameters(self) -> Any:
+        """What `transform` needs, computed from the variables; the same for all draws."""
+
+    @abc.abstractmethod
+    def transform(self, eps: tf.Tensor, parameters: Any = None) -> tf.Tensor:
+        """Noise -> weights: standard normals of `shape` -> a draw of q, of `shape`."""
+
+    def sample(self, noise: Noise) -> tf.Tensor:
+        """w = T(eps), eps ~ Normal(0, 1)."""
+        parameters = noise.shared(f"{self.name}/parameters", self.parameters)
+        return self.transform(noise.normal(self.name, self.shape), parameters)
+
+
+class Posterior(Configurable, abc.ABC):
+    """A factory: its constructor's arguments say what the family is, `build` makes q(w) for one tensor."""
+
+    @abc.abstractmethod
+    def build(
+        self, layer: keras.layers.Layer, name: str, shape: tuple[int, ...], loc_initializer: Any = "glorot_uniform"
+    ) -> WeightPosterior:
+        """Adds the variables of tensor `name` to `layer`.
+
+        Args:
+            layer: who owns the variables.
+            name: of the tensor; variables are `<name>_loc`, `<name>_rho`.
+            shape: of the tensor.
+            loc_initializer: where the means begin, unless the factory says it itself.
+        """
+
+
+def add_variable(layer: keras.layers.Layer, name: str, shape: tuple[int, ...], initializer: Any) -> keras.Variable:
+    """A float32 weight of `layer` that mixed precision never casts."""
+    return layer.add_weight(
+        name=name, shape=shape, initializer=keras.initializers.get(initializer), dtype="float32", autocast=False
+    )
+
+
+def loc_initializer_config(initializer: Any) -> Any:
+    """The JSON-able form of an initializer argument."""
+    if initializer is None or isinstance(initializer, str):
+        return initializer
+    return keras.initializers.serialize(initializer)

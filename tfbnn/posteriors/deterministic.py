@@ -1,0 +1,56 @@
+"""The point posterior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfbnn.core.serialization import register
+from tfbnn.posteriors.base import Posterior, WeightPosterior, add_variable, loc_initializer_config
+
+tfd = tfp.distributions
+
+
+class _PointWeight(WeightPosterior):
+    is_point = True
+
+    def __init__(self, name, shape, loc: keras.Variable):
+        super().__init__(name, shape)
+        self.loc = loc
+
+    def distribution(self):
+        point = tfd.Deterministic(tf.convert_to_tensor(self.loc.value))
+        return tfd.Independent(point, reinterpreted_batch_ndims=len(self.shape))
+
+    def sample(self, noise):
+        return tf.convert_to_tensor(self.loc.value)
+
+    @property
+    def factorised_gaussian(self):
+        loc = tf.convert_to_tensor(self.loc.value)
+        return loc, tf.zeros_like(loc)
+
+
+@register
+class Deterministic(Posterior):
+    """q(w) = one value a weight, as in a plain network: no KL; with a prior, -log p(w) is a penalty (MAP).
+
+    Args:
+        loc_initializer: Keras initializer of the values; None: what the layer suggests.
+    """
+
+    def __init__(self, loc_initializer: Any = None):
+        self.loc_initializer = loc_initializer
+
+    def build(self, layer, name, shape, loc_initializer="glorot_uniform") -> WeightPosterior:
+        """Adds `<name>_loc` of `shape`."""
+        return _PointWeight(
+            name, shape, add_variable(layer, f"{name}_loc", shape, self.loc_initializer or loc_initializer)
+        )
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"loc_initializer": loc_initializer_config(self.loc_initializer)}

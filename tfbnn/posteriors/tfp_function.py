@@ -1,0 +1,84 @@
+"""A posterior from one of TFP's factory functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tfbnn.core.checks import invalid
+from tfbnn.core.serialization import register
+from tfbnn.core.tfp_factory import build_distribution, gaussian_parameters, is_point, takes_tensor
+from tfbnn.posteriors.base import GaussianWeightPosterior, Posterior, WeightPosterior
+
+
+class _DistributionWeight(WeightPosterior):
+    """Any distribution: sampled by seed."""
+
+    def __init__(self, name, shape, distribution: Any):
+        super().__init__(name, shape)
+        self._distribution = distribution
+        self.is_point = is_point(distribution)
+
+    def distribution(self):
+        return self._distribution
+
+    def sample(self, noise):
+        return self._distribution.sample() if self.is_point else noise.sample(self.name, self._distribution)
+
+    @property
+    def factorised_gaussian(self):
+        return gaussian_parameters(self._distribution)
+
+
+class _GaussianDistributionWeight(GaussianWeightPosterior):
+    """A distribution found to be a factorised Gaussian: sampled by noise, as MeanField is."""
+
+    def __init__(self, name, shape, distribution: Any):
+        super().__init__(name, shape)
+        self._distribution = distribution
+
+    def distribution(self):
+        return self._distribution
+
+    def parameters(self):
+        return gaussian_parameters(self._distribution)
+
+    def transform(self, eps, parameters=None):
+        loc, scale = parameters or self.parameters()
+        return loc + scale * eps
+
+    @property
+    def factorised_gaussian(self):
+        return self.parameters()
+
+
+@register
+class TFPFunction(Posterior):
+    """What `fn(dtype, shape, name, trainable, add_variable_fn)` returns, called once a tensor.
+
+    Args:
+        fn: TFP's kind of factory. Saving the layer needs a function under
+            `keras.saving.register_keras_serializable`.
+    """
+
+    def __init__(self, fn: Callable):
+        if not takes_tensor(fn):
+            raise invalid("posterior", "a function of (dtype, shape, name, trainable, add_variable_fn)", fn)
+        self.fn = fn
+
+    def build(self, layer, name, shape, loc_initializer="glorot_uniform") -> WeightPosterior:
+        """Calls the factory; `loc_initializer` is not used, the factory has its own."""
+        distribution, _ = build_distribution(self.fn, layer, f"{name}_posterior", tuple(shape), layer.trainable)
+        gaussian = gaussian_parameters(distribution) is not None and not is_point(distribution)
+        return (_GaussianDistributionWeight if gaussian else _DistributionWeight)(name, shape, distribution)
+
+    def get_config(self):
+        """The function, by its registered name."""
+        return {"fn": keras.saving.serialize_keras_object(self.fn)}
+
+    @classmethod
+    def from_config(cls, config):
+        """The posterior of a registered function."""
+        return cls(keras.saving.deserialize_keras_object(config["fn"]))

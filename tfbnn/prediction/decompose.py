@@ -1,0 +1,66 @@
+"""The uncertainty split: total = aleatoric + epistemic."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfbnn.likelihoods import ClassLikelihood, Likelihood
+
+
+class Moments(NamedTuple):
+    """Moments of the predictive distribution, each [B, T] in units of y (variances in units squared)."""
+
+    mean: tf.Tensor
+    aleatoric_variance: tf.Tensor
+    epistemic_variance: tf.Tensor
+
+    @property
+    def variance(self) -> tf.Tensor:
+        """Var[y] = E_w Var[y|w] + Var_w E[y|w], the law of total variance."""
+        return self.aleatoric_variance + self.epistemic_variance
+
+
+def moments(likelihood: Likelihood, parameters: tf.Tensor) -> Moments:
+    """Moments of the mixture of S draws, variances over draws with 1/S.
+
+    Args:
+        likelihood: what the parameters are of.
+        parameters: [S, B, P'].
+    """
+    means = likelihood.mean(parameters)
+    return Moments(
+        mean=tf.reduce_mean(means, axis=0),
+        aleatoric_variance=tf.reduce_mean(likelihood.variance(parameters), axis=0),
+        epistemic_variance=tf.math.reduce_variance(means, axis=0),
+    )
+
+
+class Entropies(NamedTuple):
+    """Entropies of the predicted class, each [B], nats; predictive = expected + mutual information."""
+
+    predictive_entropy: tf.Tensor
+    expected_entropy: tf.Tensor
+    mutual_information: tf.Tensor
+
+
+def class_probabilities(likelihood: ClassLikelihood, parameters: tf.Tensor) -> tf.Tensor:
+    """P(y = k) = (1/S) sum_s P(y = k|w_s): [S, B, P'] -> [B, K]."""
+    return tf.reduce_mean(likelihood.class_probabilities(parameters), axis=0)
+
+
+def entropies(likelihood: ClassLikelihood, parameters: tf.Tensor) -> Entropies:
+    """H[y] = E_w H[y|w] + I[y; w] for parameters [S, B, P'].
+
+    Reference: Houlsby et al. 2011 (BALD); Depeweg et al. 2018.
+    """
+    p = likelihood.class_probabilities(parameters)
+    predictive = entropy(tf.reduce_mean(p, axis=0))
+    expected = tf.reduce_mean(entropy(p), axis=0)
+    return Entropies(predictive, expected, tf.maximum(predictive - expected, 0.0))
+
+
+def entropy(p: tf.Tensor) -> tf.Tensor:
+    """-sum_k p_k log p_k over the last axis, nats, with 0 log 0 = 0."""
+    return -tf.reduce_sum(tf.math.multiply_no_nan(tf.math.log(tf.maximum(p, 1e-38)), p), axis=-1)

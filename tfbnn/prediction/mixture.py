@@ -1,0 +1,56 @@
+"""Densities, distribution functions and quantiles of the mixture (1/S) sum_s p(y|f_s)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfbnn.likelihoods import Likelihood
+
+tfd = tfp.distributions
+
+BISECTIONS = 40
+
+
+def log_prob(likelihood: Likelihood, parameters: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """log (1/S) sum_s p(y|f_s), nats a row: [S, B, P'], [B, T] -> [B]."""
+    draws = likelihood.log_prob(parameters, y)
+    return tf.reduce_logsumexp(draws, axis=0) - tf.math.log(tf.cast(tf.shape(draws)[0], draws.dtype))
+
+
+def cdf(likelihood: Likelihood, parameters: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """P(Y <= y) of each target alone: [S, B, P'], [..., B, T] -> [..., B, T]."""
+    component = likelihood.distribution(parameters).cdf(tf.expand_dims(y, -3))
+    return tf.reduce_mean(component, axis=-3)
+
+
+def quantile(likelihood: Likelihood, parameters: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
+    """The y with cdf(y) = q, by bisection between the smallest and the largest quantile of the components.
+
+    Args:
+        likelihood: a continuous one.
+        parameters: [S, B, P'].
+        q: [Q], each in (0, 1).
+
+    Returns:
+        [Q, B, T], in units of y.
+    """
+    q = tf.reshape(tf.cast(q, tf.float32), [-1, 1, 1])
+    of_components = likelihood.distribution(parameters).quantile(q[:, tf.newaxis])
+    lower, upper = tf.reduce_min(of_components, axis=1), tf.reduce_max(of_components, axis=1)
+
+    def halve(lower, upper):
+        middle = 0.5 * (lower + upper)
+        below = cdf(likelihood, parameters, middle) < q
+        return tf.where(below, middle, lower), tf.where(below, upper, middle)
+
+    lower, upper = tf.while_loop(lambda *_: True, halve, (lower, upper), maximum_iterations=BISECTIONS)
+    return 0.5 * (lower + upper)
+
+
+def distribution(likelihood: Likelihood, parameters: tf.Tensor) -> tfd.Distribution:
+    """The mixture as a `tfd.MixtureSameFamily` over rows y [T], batch shape [B]."""
+    draws_last = tf.transpose(parameters, [1, 0, 2])
+    components = tfd.Independent(likelihood.distribution(draws_last), reinterpreted_batch_ndims=1)
+    logits = tf.zeros(tf.shape(draws_last)[:-1])
+    return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), components)

@@ -1,0 +1,156 @@
+"""Monte Carlo over draws of the weights, in the graph: the one loop over draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfbnn.core.checks import invalid, one_of, positive_integer
+from tfbnn.core.draws import Draws
+from tfbnn.core.noise import COUPLINGS, DRAWS_PER_BLOCK, Plan, check_seed, noise_scope, seed_pair
+from tfbnn.core.serialization import register
+from tfbnn.core.traversal import sublayers
+from tfbnn.prediction.prediction import Prediction
+
+ROWS_PER_CALL = 1024  # keeps the working set of a block of draws small whatever the number of rows
+
+
+@register
+class NetworkDraws(Draws):
+    """Endless draws from the posterior that the layers of a network hold (variational inference).
+
+    Args:
+        network: the Keras model, [B, ...] -> [B, P].
+        likelihood: the layer that turns its outputs into parameters.
+        seed: used where none is given.
+    """
+
+    def __init__(self, network: keras.Model, likelihood: keras.layers.Layer, seed: int = 0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.network = network
+        self.likelihood = likelihood
+        self.seed = check_seed("seed", seed)
+        self.built = True
+
+    def apply(self, x, seed, start, count, coupling="marginal"):
+        """Draws start ... start + count - 1, float32 [count, B, P'].
+
+        They are made in whole blocks of `DRAWS_PER_BLOCK`, so that draw i has the same bits whatever was asked with
+        it; memory beyond the result does not grow with `count`.
+        """
+        start, count = tf.cast(start, tf.int32), tf.cast(count, tf.int32)
+        with tf.control_dependencies([_assert_positive(count)]):
+            first, last = start // DRAWS_PER_BLOCK, (start + count - 1) // DRAWS_PER_BLOCK
+        plan = Plan.of(lambda: self._forward(x), sublayers(self.network), coupling)
+        blocks = _map_blocks(lambda block: self._block(x, plan, seed_pair(seed), block), first, last)
+        offset = start - first * DRAWS_PER_BLOCK
+        draws = blocks[offset : offset + count]
+        draws.set_shape([None, keras.tree.flatten(x)[0].shape[0], self.likelihood.num_parameters])
+        return draws
+
+    def _forward(self, x: Any) -> tf.Tensor:
+        return self.likelihood(tf.cast(self.network(x, training=False), tf.float32))
+
+    def _block(self, x: Any, plan: Plan, seed: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+        """Draws block * DRAWS_PER_BLOCK ..., all through the network at once: [DRAWS_PER_BLOCK, B, P']."""
+
+        def one_draw(numbered_noise):
+            _, noise = numbered_noise
+            with noise_scope(plan.tape(noise)):
+                return self._forward(x)
+
+        # the range gives the map its length where a network asks for no noise at all
+        return tf.vectorized_map(one_draw, (tf.range(DRAWS_PER_BLOCK), plan.draw_block(seed, block)))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            "name": self.name,
+            "network": keras.saving.serialize_keras_object(self.network),
+            "likelihood": keras.saving.serialize_keras_object(self.likelihood),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The draws that `get_config` described."""
+        parts = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("network", "likelihood")}
+        return cls(**{**config, **parts})
+
+
+def _assert_positive(count: tf.Tensor) -> tf.Operation:
+    return tf.debugging.assert_positive(count, "num_samples must be 1 or more: how many draws of the weights to average")
+
+
+def _map_blocks(make_block: Any, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+    """Concatenates make_block(first) ... make_block(last), one after another."""
+    results = tf.TensorArray(tf.float32, size=last - first + 1, infer_shape=False)
+    _, results = tf.while_loop(
+        lambda block, _: block <= last,
+        lambda block, results: (block + 1, results.write(block - first, make_block(block))),
+        (first, results),
+        parallel_iterations=1,
+    )
+    return results.concat()
+
+
+def predict_distribution(
+    draws: Draws, x: Any, num_samples: int = 100, seed: int | None = None, coupling: str = "marginal"
+) -> Prediction:
+    """The predictive distribution p(y|x) = (1/S) sum_s p(y|x, w_s) of rows x.
+
+    Args:
+        draws: of any inference method.
+        x: [B, ...] array or tensor (or a structure of such).
+        num_samples: S.
+        seed: whole number; None: the draws' own stored seed. Asking twice gives the same answer.
+        coupling: "marginal" (default): right for each row alone, and cheap. "coherent": in each draw one network
+            for all rows, for whatever joins rows (function plots, totals).
+
+    Returns:
+        The `Prediction`, which holds parameters [S, B, P'].
+
+    Raises:
+        InvalidInput: for arguments out of range, or more draws than a finite set has.
+    """
+    num_samples = positive_integer("num_samples", num_samples)
+    if draws.num_draws is not None and num_samples > draws.num_draws:
+        raise invalid("num_samples", f"at most {draws.num_draws}, the draws there are", num_samples)
+    seed = draws.seed if seed is None else check_seed("seed", seed)
+    one_of("coupling", coupling, COUPLINGS)
+    x = keras.tree.map_structure(_as_tensor, x)
+    num_rows = int(keras.tree.flatten(x)[0].shape[0])
+    if num_rows == 0:
+        raise invalid("x", "one row or more", "0 rows")
+    apply = _compiled(draws, x, coupling)
+    seeds = tf.constant(seed), tf.constant(0), tf.constant(num_samples)
+    chunks = [apply(_rows(x, i), *seeds).numpy() for i in range(0, num_rows, ROWS_PER_CALL)]
+    return Prediction(np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0], draws.likelihood)
+
+
+def _as_tensor(value: Any) -> tf.Tensor:
+    tensor = tf.convert_to_tensor(value)
+    return tf.cast(tensor, keras.config.floatx()) if tensor.dtype == tf.float64 else tensor
+
+
+def _rows(x: Any, start: int) -> Any:
+    return keras.tree.map_structure(lambda part: part[start : start + ROWS_PER_CALL], x)
+
+
+def _compiled(draws: Draws, x: Any, coupling: str) -> Any:
+    """`draws.apply` as a graph for any number of rows, made once for each kind of input and kept on the draws."""
+    cache = draws.__dict__.setdefault("_compiled_apply", {})
+    specs = keras.tree.map_structure(lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), x)
+    key = (coupling, str(specs))
+    if key not in cache:
+        scalar = tf.TensorSpec([], tf.int32)
+
+        @tf.function(input_signature=[specs, scalar, scalar, scalar], jit_compile=False)
+        def apply(x, seed, start, count):
+            return draws.apply(x, seed, start, count, coupling)
+
+        cache[key] = apply
+    return cache[key]

@@ -1,0 +1,183 @@
+"""The result of predicting: a distribution for each row, and what can be asked of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfbnn.core.checks import invalid, positive_integer
+from tfbnn.core.noise import check_seed, seed_pair
+from tfbnn.likelihoods import Likelihood
+from tfbnn.prediction import decompose, mixture, summary
+
+
+class Prediction:
+    """The predictive distribution (1/S) sum_s p(y|f_s) of B rows, held as the parameters of its S components.
+
+    Args:
+        parameters: float32 [S, B, P'], the likelihood's complete parameters.
+        likelihood: what they are parameters of.
+
+    Example:
+        >>> prediction = model.predict_distribution(x)
+        >>> prediction.mean, prediction.epistemic_stddev      # [B, 1] each, in units of y
+        >>> lower, upper = prediction.interval(0.9)
+    """
+
+    def __init__(self, parameters: Any, likelihood: Likelihood):
+        self.parameters = np.asarray(parameters, np.float32)
+        self.likelihood = likelihood
+
+    def __repr__(self) -> str:
+        return f"<Prediction of {self.num_rows} rows by {self.num_samples} draws, {type(self.likelihood).__name__}>"
+
+    @property
+    def num_samples(self) -> int:
+        """S, number of draws."""
+        return self.parameters.shape[0]
+
+    @property
+    def num_rows(self) -> int:
+        """B, number of rows."""
+        return self.parameters.shape[1]
+
+    # --- moments, [B, T] in units of y ---------------------------------------------------------------------------
+
+    @property
+    def mean(self) -> np.ndarray:
+        """E[y]: [B, T]; two classes: P(y = 1), [B, 1]; K classes: [B, K]."""
+        return self._moments.mean.numpy()
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Var[y] = aleatoric + epistemic variance, of the shape of `mean`."""
+        return self._moments.variance.numpy()
+
+    @property
+    def stddev(self) -> np.ndarray:
+        """Standard deviation of y."""
+        return np.sqrt(self.variance)
+
+    @property
+    def aleatoric_stddev(self) -> np.ndarray:
+        """sqrt(E_w Var[y|w]): noise, which more data would not remove."""
+        return np.sqrt(self._moments.aleatoric_variance.numpy())
+
+    @property
+    def epistemic_stddev(self) -> np.ndarray:
+        """sqrt(Var_w E[y|w]): from not knowing the weights, which more data would remove."""
+        return np.sqrt(self._moments.epistemic_variance.numpy())
+
+    @property
+    def _moments(self) -> decompose.Moments:
+        return decompose.moments(self.likelihood, self.parameters)
+
+    # --- the distribution ----------------------------------------------------------------------------------------
+
+    @property
+    def distribution(self) -> Any:
+        """The mixture as a `tfd` distribution over y [T], batch shape [B]."""
+        return mixture.distribution(self.likelihood, self.parameters)
+
+    def log_prob(self, y: Any) -> np.ndarray:
+        """log p(y) of the mixture, nats a row: y [B] or [B, T] -> [B]."""
+        y = self.likelihood.match_target(y)
+        if y.shape[0] != self.num_rows:
+            raise invalid("y", f"{self.num_rows} rows, as were predicted", f"{y.shape[0]} rows")
+        return mixture.log_prob(self.likelihood, self.parameters, y).numpy()
+
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """n draws of y a row, [n, B, T]; the same for the same seed."""
+        n, seed = positive_integer("n", n), check_seed("seed", seed)
+        return self.distribution.sample(n, seed=seed_pair(seed)).numpy()
+
+    def cdf(self, y: Any) -> np.ndarray:
+        """P(Y <= y), [B, T]; regression only."""
+        self._refuse_classes("cdf")
+        return mixture.cdf(self.likelihood, self.parameters, self.likelihood.match_target(y)).numpy()
+
+    def quantile(self, q: Any) -> np.ndarray:
+        """The y that is exceeded with probability 1 - q: [B, T] for a number, [Q, B, T] for Q of them."""
+        self._refuse_classes("quantile")
+        levels = np.asarray(q, np.float32)
+        if not ((levels > 0) & (levels < 1)).all():
+            raise invalid("q", "probabilities between 0 and 1, both excluded", q)
+        quantiles = mixture.quantile(self.likelihood, self.parameters, levels.reshape(-1)).numpy()
+        return quantiles.reshape(*levels.shape, *quantiles.shape[1:])
+
+    def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """The central interval that holds y with probability `level`: (lower, upper), each [B, T]."""
+        check_level(level)
+        lower, upper = self.quantile([0.5 - level / 2, 0.5 + level / 2])
+        return lower, upper
+
+    # --- classes -------------------------------------------------------------------------------------------------
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """P(y = k), [B, K]."""
+        self._refuse_regression("probabilities")
+        return decompose.class_probabilities(self.likelihood, self.parameters).numpy()
+
+    @property
+    def predictive_entropy(self) -> np.ndarray:
+        """H[y], total uncertainty, [B], nats."""
+        return self._entropies.predictive_entropy.numpy()
+
+    @property
+    def expected_entropy(self) -> np.ndarray:
+        """E_w H[y|w], the aleatoric part, [B], nats."""
+        return self._entropies.expected_entropy.numpy()
+
+    @property
+    def mutual_information(self) -> np.ndarray:
+        """I[y; w], the epistemic part, [B], nats."""
+        return self._entropies.mutual_information.numpy()
+
+    @property
+    def _entropies(self) -> decompose.Entropies:
+        self._refuse_regression("entropies")
+        return decompose.entropies(self.likelihood, self.parameters)
+
+    # --- tables --------------------------------------------------------------------------------------------------
+
+    def to_frame(self, level: float = 0.9) -> Any:
+        """A pandas DataFrame, a row a row: mean, standard deviations and interval; or probabilities and entropies."""
+        import pandas as pd  # not needed to predict
+
+        check_level(level)
+        named = summary.outputs(self.likelihood, self.parameters, level)
+        return pd.DataFrame(columns({name: tensor.numpy() for name, tensor in named.items()}))
+
+    def _refuse_classes(self, what: str) -> None:
+        if self.likelihood.is_classifier:
+            raise invalid(what, "a regression", type(self.likelihood).__name__, "Classes have `probabilities`.")
+
+    def _refuse_regression(self, what: str) -> None:
+        if not self.likelihood.is_classifier:
+            raise invalid(what, "classes", type(self.likelihood).__name__, "A regression has `mean` and `stddev`.")
+
+
+def check_level(level: float) -> float:
+    """Returns `level`; raises unless 0 < level < 1."""
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0.0 < level < 1.0:
+        raise invalid("level", "a share between 0 and 1, both excluded", level)
+    return float(level)
+
+
+def columns(named: dict[str, np.ndarray], labels: Any = None) -> dict[str, np.ndarray]:
+    """Named outputs as flat columns: [B, 1] -> one, [B, T] -> `name_0`, ...; `probabilities` -> `probability_LABEL`."""
+    flat: dict[str, np.ndarray] = {}
+    for name, values in named.items():
+        if values.ndim == 1:
+            flat[name] = values
+        elif values.shape[1] == 1:
+            flat[name] = values[:, 0]
+        else:
+            prefix = "probability" if name == "probabilities" else name
+            endings = labels if labels is not None and name == "probabilities" else range(values.shape[1])
+            flat.update({f"{prefix}_{ending}": values[:, k] for k, ending in enumerate(endings)})
+    return flat
+
+

@@ -1,0 +1,48 @@
+"""The named outputs of a prediction: the same in a SavedModel, a table and a CSV."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfbnn.likelihoods import Likelihood
+from tfbnn.prediction import decompose, mixture
+
+
+def outputs(likelihood: Likelihood, parameters: tf.Tensor, level: float = 0.9) -> dict[str, tf.Tensor]:
+    """What is told of each row, by name.
+
+    Args:
+        likelihood: what the parameters are of.
+        parameters: [S, B, P'].
+        level: share of the probability in the central interval, in (0, 1); regression only.
+
+    Returns:
+        Regression, each [B, T] in units of y: `mean`, `stddev`, `aleatoric_stddev`, `epistemic_stddev`, `lower`,
+        `upper`. Classes: `probabilities` [B, K], `predicted_class` [B] (index), and `predictive_entropy`,
+        `expected_entropy`, `mutual_information`, each [B], nats.
+    """
+    if likelihood.is_classifier:
+        return _of_classes(likelihood, parameters)
+    return _of_regression(likelihood, parameters, level)
+
+
+def _of_regression(likelihood: Likelihood, parameters: tf.Tensor, level: float) -> dict[str, tf.Tensor]:
+    moments = decompose.moments(likelihood, parameters)
+    lower, upper = tf.unstack(mixture.quantile(likelihood, parameters, [0.5 - level / 2, 0.5 + level / 2]), num=2)
+    return {
+        "mean": moments.mean,
+        "stddev": tf.sqrt(moments.variance),
+        "aleatoric_stddev": tf.sqrt(moments.aleatoric_variance),
+        "epistemic_stddev": tf.sqrt(moments.epistemic_variance),
+        "lower": lower,
+        "upper": upper,
+    }
+
+
+def _of_classes(likelihood: Likelihood, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
+    probabilities = decompose.class_probabilities(likelihood, parameters)
+    return {
+        "probabilities": probabilities,
+        "predicted_class": tf.argmax(probabilities, axis=-1, output_type=tf.int32),
+        **decompose.entropies(likelihood, parameters)._asdict(),
+    }

@@ -1,0 +1,62 @@
+"""A prior from one of TFP's factory functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tfbnn.core.checks import invalid
+from tfbnn.core.serialization import register
+from tfbnn.core.tfp_factory import build_distribution, free_parameters, takes_tensor
+from tfbnn.priors.base import Prior, WeightPrior
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _DistributionPrior(WeightPrior):
+    fixed: Any
+
+    def distribution(self) -> Any:
+        return self.fixed
+
+
+@register
+class TFPFunction(Prior):
+    """What `fn(dtype, shape, name, trainable, add_variable_fn)` returns, called once a tensor.
+
+    Args:
+        fn: TFP's kind of factory. Saving the layer needs a function under
+            `keras.saving.register_keras_serializable`.
+
+    Raises:
+        InvalidInput: at build, where the prior has a trainable mean and a trainable scale a weight: its optimum is
+            the posterior itself, with KL 0, so that nothing would be regularised.
+    """
+
+    def __init__(self, fn: Callable):
+        if not takes_tensor(fn):
+            raise invalid("prior", "a function of (dtype, shape, name, trainable, add_variable_fn)", fn)
+        self.fn = fn
+
+    def build(self, layer: keras.layers.Layer, name: str, shape: tuple[int, ...]) -> WeightPrior:
+        """The prior of one tensor."""
+        distribution, variables = build_distribution(self.fn, layer, f"{name}_prior", tuple(shape), layer.trainable)
+        if free_parameters(variables, shape) >= 2:
+            raise invalid(
+                f"{name}_prior_fn",
+                "a prior without a trainable mean and scale a weight (its KL optimum is 0)",
+                self.fn,
+                "Use tfbnn.priors.Normal(), or make one of the two fixed.",
+            )
+        return _DistributionPrior(distribution)
+
+    def get_config(self) -> dict[str, Any]:
+        """The function, by its registered name."""
+        return {"fn": keras.saving.serialize_keras_object(self.fn)}
+
+    @classmethod
+    def from_config(cls, config):
+        """The prior of a registered function."""
+        return cls(keras.saving.deserialize_keras_object(config["fn"]))

@@ -1,0 +1,112 @@
+"""What `fit` is given: checks it, and counts N, the rows of training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfbnn.core.checks import invalid
+from tfbnn.likelihoods import Likelihood
+
+
+def prepare(x: Any, y: Any, likelihood: Likelihood) -> tuple[Any, Any, int | None]:
+    """Checked arrays and their number of rows; a dataset passes as it is, with None.
+
+    Raises:
+        InvalidInput: for NaN, infinities, text, different lengths, or a y that does not fit the likelihood.
+    """
+    if not is_arrays(x):
+        return x, y, None
+    x = as_arrays("x", x)
+    rows = len(keras.tree.flatten(x)[0])
+    if rows == 0:
+        raise invalid("x", "one row or more", "0 rows")
+    if y is None:
+        raise invalid("y", "targets, one a row of x", None)
+    y = as_arrays("y", y)
+    likelihood.match_target(y[:1])
+    if len(y) != rows:
+        raise invalid("y", f"{rows} rows, as x has", f"{len(y)} rows")
+    likelihood.check_target("y", np.asarray(y))
+    return x, y, rows
+
+
+def prepare_validation(data: Any, likelihood: Likelihood) -> Any:
+    """Checks `validation_data` as `prepare` checks the training rows."""
+    if not isinstance(data, tuple | list) or not is_arrays(data[0]):
+        return data
+    x, y, _ = prepare(data[0], data[1], likelihood)
+    return (x, y, *data[2:])
+
+
+def is_arrays(x: Any) -> bool:
+    """Whether x holds all rows in memory: NumPy, pandas, tensors, lists, or a dict or list of such."""
+    if isinstance(x, np.ndarray) or tf.is_tensor(x) or _is_pandas(x):
+        return True
+    if isinstance(x, dict):
+        return all(is_arrays(part) for part in x.values())
+    return isinstance(x, list | tuple) and len(x) > 0
+
+
+def as_arrays(where: str, x: Any) -> Any:
+    """x with every part as a NumPy array or tensor of finite numbers; pandas objects become float32 arrays."""
+    if isinstance(x, dict):
+        return {name: as_arrays(f"{where}[{name!r}]", part) for name, part in x.items()}
+    if isinstance(x, tuple | list) and x and all(isinstance(part, np.ndarray) or tf.is_tensor(part) for part in x):
+        return [as_arrays(f"{where}[{i}]", part) for i, part in enumerate(x)]
+    if not (is_arrays(x)):
+        return x
+    array = x if tf.is_tensor(x) else np.asarray(_numbers(where, x))
+    _check_finite(where, array)
+    return array
+
+
+def _is_pandas(x: Any) -> bool:
+    return type(x).__module__.split(".")[0] == "pandas"
+
+
+def _numbers(where: str, x: Any) -> Any:
+    """Numbers of whatever came; text is refused with the column named."""
+    if _is_pandas(x) and hasattr(x, "columns"):
+        for name in x.columns:
+            _numbers(f"{where}[{name!r}]", x[name])
+    try:
+        return np.asarray(x) if np.asarray(x).dtype.kind in "biuf" else np.asarray(x, np.float32)
+    except (TypeError, ValueError):
+        raise invalid(
+            where, "numbers", x, "Encode text first, or train from a recipe, which encodes columns itself."
+        ) from None
+
+
+def _check_finite(where: str, array: Any) -> None:
+    values = np.asarray(array)
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    bad = values.size - int(np.isfinite(values).sum())
+    first = np.argwhere(~np.isfinite(values))[0].tolist()
+    raise invalid(
+        where,
+        "finite numbers",
+        f"{bad} NaN or infinite of {values.size}, the first at index {first}",
+        "Drop or fill those rows, or train from a recipe, which handles missing values.",
+    )
+
+
+def training_rows(x: Any, rows: int | None, validation_split: float = 0.0) -> int | None:
+    """N: rows after validation_split, floor(n (1 - split)), as Keras splits; rows of a dataset where it tells them."""
+    if rows is not None:
+        return math.floor(rows * (1.0 - validation_split)) if validation_split else rows
+    if isinstance(x, tf.data.Dataset):
+        return _dataset_rows(x)
+    return None
+
+
+def _dataset_rows(dataset: tf.data.Dataset) -> int | None:
+    """Batches x batch size, where both are known: a dataset that drops the remainder."""
+    batch = keras.tree.flatten(dataset.element_spec)[0].shape[:1].as_list()
+    batches = int(dataset.cardinality().numpy())
+    return batches * batch[0] if batch and batch[0] and batches > 0 else None

@@ -1,0 +1,344 @@
+"""`BayesianModel`: a Keras model trained by the ELBO, in every Keras way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfbnn import likelihoods
+from tfbnn.core.checks import invalid, positive_integer
+from tfbnn.core.draws import save_atomically
+from tfbnn.core.noise import Seeded, check_seed, noise_scope, seed_pair
+from tfbnn.core.serialization import register
+from tfbnn.core.traversal import sublayers
+from tfbnn.layers.base import VariationalLayer, kl_owned_by
+from tfbnn.objectives import ElboTerms, mean_log_likelihood, schedules
+from tfbnn.prediction import NetworkDraws, Prediction, mixture, predict_distribution
+from tfbnn.training import arrays
+from tfbnn.training.last_good import LastGoodWeights
+
+
+@register
+class BayesianModel(keras.Model):
+    """A network and a likelihood, trained by maximising ELBO = E_q[log p(y|X, w)] - KL(q || p).
+
+    The loss is (beta KL - N x mean batch log likelihood) / N, nats a row. `fit` reports, as means over the epoch's
+    steps, `elbo`, `log_likelihood` and `kl` (nats, whole training set, units of y), `beta`, and the metrics of
+    `compile` on the mean of the step's draws. `evaluate` and validation report `log_likelihood`, the log of the
+    mixture of `num_samples` draws, nats a row, and `loss`, its negative.
+
+    Args:
+        network: Keras model, [B, ...] -> [B, P]; its variational layers leave `kl_weight` at None.
+        likelihood: a `tfbnn.likelihoods` object, or name.
+        num_data: N, number of training rows; None: `fit` takes it from its arrays.
+        beta: weight of the KL: a number, or a schedule of `tfbnn.objectives`.
+        train_samples: draws of the weights in a training step.
+        num_samples: S, draws of the weights in `predict` and `evaluate`.
+        seed: of prediction; None: another at every construction, then kept and saved.
+
+    Raises:
+        InvalidInput: where a layer of the network has `kl_weight` set (the KL would be scaled twice).
+
+    Example:
+        >>> network = keras.Sequential([tfbnn.layers.DenseFlipout(20, activation="relu"), tfbnn.layers.DenseFlipout(1)])
+        >>> model = tfbnn.BayesianModel(network, tfbnn.likelihoods.Normal().adapt(y))
+        >>> model.compile(keras.optimizers.Adam(0.01))
+        >>> model.fit(x, y, epochs=100)
+
+    Reference: Blundell et al. 2015, "Weight Uncertainty in Neural Networks", equation 2.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        likelihood: Any,
+        num_data: int | None = None,
+        beta: Any = 1.0,
+        train_samples: int = 1,
+        num_samples: int = 100,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.network = network
+        self.likelihood = likelihoods.get(likelihood)
+        self.beta = schedules.get(beta)
+        self.train_samples = positive_integer("train_samples", train_samples)
+        self.num_samples = positive_integer("num_samples", num_samples)
+        self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else check_seed("seed", seed)
+        self._num_data = self.add_weight(name="num_data", shape=(), dtype="int64", initializer="zeros", trainable=False)
+        if num_data is not None:
+            self.num_data = num_data
+        self._refuse_scaled_layers()
+        self._trackers = {name: keras.metrics.Mean(name=name) for name in self._reported()}
+        self.built = network.built
+
+    # --- one draw ------------------------------------------------------------------------------------------------
+
+    def call(self, inputs, training=None):
+        """One draw of the likelihood's complete parameters: [B, ...] -> [B, P']."""
+        with kl_owned_by(f"BayesianModel {self.name}"):
+            outputs = self.network(inputs, training=training)
+        self._check_outputs(outputs)
+        return self.likelihood(outputs)
+
+    def _check_outputs(self, outputs: Any) -> None:
+        expected = self.likelihood.num_outputs
+        if len(outputs.shape) != 2 or outputs.shape[-1] != expected:
+            raise invalid(
+                "network",
+                f"a network that puts out [B, {expected}] for {type(self.likelihood).__name__}",
+                f"outputs of shape {list(outputs.shape)}",
+                f"Give its last layer {expected} unit{'s' if expected > 1 else ''}.",
+            )
+
+    def build(self, input_shape):
+        """Builds the network."""
+        if not self.network.built:
+            self.network.build(input_shape)
+        self.built = True
+
+    # --- the ELBO ------------------------------------------------------------------------------------------------
+
+    @property
+    def variational_layers(self) -> list[VariationalLayer]:
+        """All layers that have a posterior."""
+        return [layer for layer in sublayers(self.network) if isinstance(layer, VariationalLayer)]
+
+    @property
+    def num_data(self) -> int | None:
+        """N, number of training rows; None where it is not known yet."""
+        with tf.init_scope():
+            return int(self._num_data.numpy()) or None
+
+    @num_data.setter
+    def num_data(self, value: int) -> None:
+        self._num_data.assign(positive_integer("num_data", value))
+
+    def kl_divergence(self) -> tf.Tensor:
+        """KL(q || p) of all weights: scalar, nats, not scaled by anything."""
+        return tf.add_n([tf.zeros([]), *(layer.kl_divergence() for layer in self.variational_layers)])
+
+    def elbo_terms(
+        self, x: Any, y: Any, num_samples: int = 1, seed: int | None = None, sample_weight: Any = None
+    ) -> ElboTerms:
+        """The terms of the ELBO on rows x, y by the layers' own estimators; N is `num_data`, or len(x) before `fit`.
+
+        Args:
+            x: [B, ...].
+            y: [B] or [B, T], in its units.
+            num_samples: draws of the weights to average over.
+            seed: whole number; None: the model's own. The same seed gives the same terms.
+            sample_weight: [B] or None.
+
+        Returns:
+            `ElboTerms` of scalar tensors, nats.
+        """
+        x, y, _ = arrays.prepare(x, y, self.likelihood)
+        num_samples = positive_integer("num_samples", num_samples)
+        seed = self.seed if seed is None else check_seed("seed", seed)
+        x = keras.tree.map_structure(tf.convert_to_tensor, x)
+        y = self.likelihood.match_target(y)
+        layers = sublayers(self)
+        num_data = self.num_data or y.shape[0]
+        sources = [Seeded(tf.random.fold_in(seed_pair(seed), s), layers) for s in range(num_samples)]
+        parameters = []
+        for source in sources:
+            with noise_scope(source):
+                parameters.append(self(x, training=False))
+        with noise_scope(sources[0]):
+            return self._terms(tf.stack(parameters), y, sample_weight, tf.cast(num_data, tf.float32))
+
+    def _terms(self, parameters: tf.Tensor, y: tf.Tensor, sample_weight: Any, num_data: tf.Tensor) -> ElboTerms:
+        """ElboTerms of parameters [S, B, P'] and y [B, T]."""
+        log_likelihood = self.likelihood.log_prob(parameters, y)
+        kl_per_layer = {layer.name: layer.kl_divergence() for layer in self.variational_layers}
+        return ElboTerms(
+            log_likelihood=num_data * mean_log_likelihood(log_likelihood, sample_weight),
+            kl=tf.add_n([tf.zeros([]), *kl_per_layer.values()]),
+            penalty=tf.add_n([tf.zeros([]), *(layer.penalty() for layer in self.variational_layers)]),
+            beta=self.beta(self.optimizer.iterations.value if getattr(self, "optimizer", None) else 0),
+            num_data=num_data,
+            kl_per_layer=kl_per_layer,
+        )
+
+    # --- training ------------------------------------------------------------------------------------------------
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, jit_compile: bool = False, **kwargs: Any):
+        """As `keras.Model.compile`, without a loss: the loss is the negative ELBO a row.
+
+        `jit_compile` is False unless told, because random numbers inside XLA on CPUs are slow.
+        """
+        if loss is not None:
+            raise invalid("loss", "none: the loss is the negative ELBO", loss, "Choose the likelihood instead.")
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        *,
+        num_data: int | None = None,
+        **kwargs: Any,
+    ):
+        """As `keras.Model.fit`; N counts training rows.
+
+        Args:
+            x, y: arrays, pandas objects or tensors; or x a dataset that yields (x, y) or (x, y, sample_weight).
+            batch_size, epochs, verbose, callbacks, validation_split, validation_data: as in Keras.
+            num_data: N; needed for datasets unless they drop the remainder or know their rows.
+            **kwargs: as in Keras.
+
+        Returns:
+            The Keras `History`.
+
+        Raises:
+            InvalidInput: for NaN or infinite numbers, shapes that do not fit, unknown N.
+            FloatingPointError: where the loss stops being finite; the last good weights are restored.
+        """
+        x, y, rows = arrays.prepare(x, y, self.likelihood)
+        self.num_data = num_data or arrays.training_rows(x, rows, validation_split) or self._known_num_data()
+        validation_data = arrays.prepare_validation(validation_data, self.likelihood)
+        with LastGoodWeights.guard(callbacks, self) as callbacks:
+            return super().fit(
+                x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks,
+                validation_split=validation_split, validation_data=validation_data, **kwargs,
+            )  # fmt: skip
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
+        """As `keras.Model.evaluate`: `loss`, `log_likelihood` of the mixture (nats a row), and compiled metrics."""
+        x, y, _ = arrays.prepare(x, y, self.likelihood)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any):
+        """As `keras.Model.predict`: the predictive mean [B, T], or class probabilities, of `num_samples` draws."""
+        return super().predict(arrays.as_arrays("x", x), *args, **kwargs)
+
+    def _known_num_data(self) -> int:
+        if self.num_data is None:
+            raise invalid(
+                "num_data",
+                "N, the number of training rows, which the KL is divided by and which this dataset does not tell",
+                None,
+                "Pass fit(dataset, num_data=N).",
+            )
+        return self.num_data
+
+    def train_step(self, data):
+        """One step on -ELBO / N of a batch."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self._known_num_data()
+        y = self.likelihood.match_target(y)
+        with tf.GradientTape() as tape:
+            parameters = tf.stack([self(x, training=True) for _ in range(self.train_samples)])
+            terms = self._terms(parameters, y, sample_weight, tf.cast(self._num_data.value, tf.float32))
+            loss = tf.add_n([terms.loss, *(tf.cast(extra, tf.float32) for extra in self.losses)])
+            scaled = self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
+        gradients = tape.gradient(scaled, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        means = tf.reduce_mean(self.likelihood.mean(parameters), axis=0)
+        return {**self._report(terms, loss), **self._compiled_metrics(x, y, means, sample_weight)}
+
+    def test_step(self, data):
+        """log (1/S) sum_s p(y|x, w_s), nats a row, of a batch."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y = self.likelihood.match_target(y)
+        parameters = self._draws_of(x)
+        rows = mixture.log_prob(self.likelihood, parameters, y)
+        weight = None if sample_weight is None else tf.reshape(sample_weight, [-1])
+        self._trackers["log_likelihood"].update_state(rows, sample_weight=weight)
+        self._trackers["loss"].update_state(-rows, sample_weight=weight)
+        means = tf.reduce_mean(self.likelihood.mean(parameters), axis=0)
+        scores = {name: self._trackers[name].result() for name in ("loss", "log_likelihood")}
+        return {**scores, **self._compiled_metrics(x, y, means, sample_weight)}
+
+    def predict_step(self, data):
+        """The predictive mean of a batch."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return tf.reduce_mean(self.likelihood.mean(self._draws_of(x)), axis=0)
+
+    def _draws_of(self, x: Any) -> tf.Tensor:
+        return self.posterior_draws().apply(x, self.seed, 0, self.num_samples)
+
+    def _reported(self) -> list[str]:
+        layers = [layer.name for layer in self.variational_layers]
+        return ["loss", "elbo", "log_likelihood", "kl", "beta", "penalty", *(f"kl/{name}" for name in layers)]
+
+    def _report(self, terms: ElboTerms, loss: tf.Tensor) -> dict[str, Any]:
+        values = {"loss": loss, "elbo": terms.elbo, "log_likelihood": terms.log_likelihood, "kl": terms.kl,
+                  "beta": terms.beta}  # fmt: skip
+        if any(term.q.is_point and term.p for layer in self.variational_layers for term in layer.weight_terms):
+            values["penalty"] = terms.penalty
+        if len(terms.kl_per_layer) > 1:
+            values |= {f"kl/{name}": kl for name, kl in terms.kl_per_layer.items()}
+        for name, value in values.items():
+            self._trackers[name].update_state(value)
+        return {name: self._trackers[name].result() for name in values}
+
+    def _compiled_metrics(self, x: Any, y: Any, means: Any, sample_weight: Any) -> dict[str, Any]:
+        every = self.compute_metrics(x, y, means, sample_weight)
+        return {name: value for name, value in every.items() if name not in self._trackers}
+
+    # --- prediction ----------------------------------------------------------------------------------------------
+
+    def posterior_draws(self) -> NetworkDraws:
+        """The posterior as `Draws`, which evaluation, export and serving take; it shares the model's weights."""
+        if "_posterior_draws" not in self.__dict__:
+            draws = NetworkDraws(self.network, self.likelihood, self.seed, name=f"{self.name}_draws")
+            self.__dict__["_posterior_draws"] = draws  # past Keras' tracking, which would save the weights twice
+        return self.__dict__["_posterior_draws"]
+
+    def predict_distribution(
+        self, x: Any, num_samples: int = 100, seed: int | None = None, coupling: str = "marginal"
+    ) -> Prediction:
+        """The predictive distribution of rows x; see `tfbnn.prediction.predict_distribution`.
+
+        Example:
+            >>> model.predict_distribution(x_test, num_samples=200).interval(0.9)
+        """
+        x = arrays.as_arrays("x", x)
+        return predict_distribution(self.posterior_draws(), x, num_samples, seed, coupling)
+
+    # --- saving --------------------------------------------------------------------------------------------------
+
+    def save(self, filepath, overwrite=True, **kwargs):
+        """Writes a `.keras` file, whole or not at all."""
+        save_atomically(super().save, filepath, overwrite, **kwargs)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            "name": self.name,
+            "network": keras.saving.serialize_keras_object(self.network),
+            "likelihood": likelihoods.serialize(self.likelihood),
+            "num_data": self.num_data,
+            "beta": schedules.serialize(self.beta),
+            "train_samples": self.train_samples,
+            "num_samples": self.num_samples,
+            "seed": self.seed,
+        }
+
+    def compile_from_config(self, config):
+        """Compiles a loaded model as the saved one was; the optimizer's state follows."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built and self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The model that `get_config` described."""
+        parts = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("network", "likelihood", "beta")}
+        return cls(**{**config, **parts})
+
+    def _refuse_scaled_layers(self) -> None:
+        for layer in self.variational_layers:
+            layer.refuse_kl_weight(f"BayesianModel {self.name}")
