@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import Any
 
-from tfbnn import layers, likelihoods, objectives, posteriors, priors
 from tfbnn._version import __version__
-from tfbnn.core.draws import Draws, load_draws
-from tfbnn.objectives import ElboTerms
-from tfbnn.prediction import Prediction
-from tfbnn.training import BayesianModel
+
+# The command `tfbnn` imports TensorFlow itself, after it has answered --help and silenced TensorFlow's start-up lines.
+if os.path.basename(sys.argv[0]) != "tfbnn":
+    from tfbnn import layers, likelihoods, objectives, posteriors, priors
+    from tfbnn.core.draws import Draws, load_draws
+    from tfbnn.objectives import ElboTerms
+    from tfbnn.prediction import Prediction
+    from tfbnn.training import BayesianModel
 
 # What stands on pandas, pydantic and scikit-learn is imported when it is asked for.
 _LAZY = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfbnn.core.noise import Noise
+from tfbnn.core.tfp_factory import takes
 
 tfd = tfp.distributions
 
@@ -40,5 +40,5 @@ def monte_carlo_kl(q: Any, p: Any, weights: tf.Tensor) -> tf.Tensor:
 
 def user_divergence(fn: Callable, q: Any, p: Any) -> tf.Tensor:
     """The value of a `*_divergence_fn`, which takes (q, p) or, as TFP's do, (q, p, ignored); scalar."""
-    arguments = (q, p, None) if len(inspect.signature(fn).parameters) >= 3 else (q, p)
-    return tf.reduce_sum(tf.cast(fn(*arguments), tf.float32))
+    value = fn(q, p) if takes(fn, 2) else fn(q, p, None)
+    return tf.reduce_sum(tf.cast(value, tf.float32))

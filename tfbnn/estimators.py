@@ -85,12 +85,12 @@ def _signs(noise: Noise, name: str, inputs: tf.Tensor, like: tf.Tensor) -> tf.Te
     return tf.cast(noise.rademacher(name, shape), like.dtype)
 
 
-def check_factorised(where: str, q: Sequence[WeightPosterior], estimator: str) -> None:
+def check_factorised(q: Sequence[WeightPosterior], estimator: str) -> None:
     """Raises where `estimator` would be statistically wrong for a posterior that is no factorised Gaussian."""
     for posterior in q:
         if posterior.factorised_gaussian is None:
             raise invalid(
-                where,
+                f"{posterior.name}_posterior_fn",
                 f"a factorised Gaussian posterior (MeanField), which {estimator} needs to be right",
                 type(posterior.distribution()).__name__,
                 "Use DenseReparameterization or DenseVariational, which are right for every posterior.",

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import difflib
+import math
+import numbers
+import operator
 import reprlib
 from collections.abc import Iterable
 
 
 class InvalidInput(ValueError):
-    """A mistake in what the user gave; the command line prints its message alone and exits with 2."""
+    """A mistake in what the user gave; the command line prints its message alone and exits with 2.
+
+    Attributes:
+        where: argument, recipe path, column or file; None where the message alone is known.
+        detail: the rest of the message.
+    """
+
+    # TensorFlow's autograph keeps the class of an error only where this holds; it would raise a StagingError instead.
+    __init__ = Exception.__init__
+    where: str | None = None
+    detail: str = ""
+
+    def under(self, prefix: str) -> InvalidInput:
+        """The same mistake, told from further outside: `scale` under `model.prior` is `model.prior.scale`."""
+        return self if self.where is None else self.at(f"{prefix}.{self.where}")
+
+    def at(self, where: str) -> InvalidInput:
+        """The same mistake, told of what the reader knows as `where`."""
+        return self if self.where is None else _invalid_input(where, self.detail)
+
+
+def _invalid_input(where: str, detail: str) -> InvalidInput:
+    error = InvalidInput(f"Invalid value received for `{where}`. {detail}")
+    error.where, error.detail = where, detail
+    return error
 
 
 def invalid(where: str, expected: str, received: object, mend: str = "") -> InvalidInput:
@@ -20,8 +47,7 @@ def invalid(where: str, expected: str, received: object, mend: str = "") -> Inva
         received: what came; shortened where long.
         mend: a sentence that says what to do, where `expected` does not already say it.
     """
-    message = f"Invalid value received for `{where}`. Expected {expected}. Received: {shortened(received)}."
-    return InvalidInput(f"{message} {mend}".rstrip())
+    return _invalid_input(where, f"Expected {expected}. Received: {shortened(received)}. {mend}".rstrip())
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> InvalidInput:
@@ -48,11 +74,32 @@ def shortened(value: object) -> str:
     return cutter.repr(value)
 
 
+def factory_argument(layer: object, name: str, kind: str) -> str:
+    """The argument of `layer` that gave the `kind` ("posterior", "prior") of tensor `name`."""
+    return getattr(layer, "factory_argument", "{name}_{kind}_fn").format(name=name, kind=kind)
+
+
 def positive_integer(where: str, value: object) -> int:
     """Returns `value` as an int; raises where it is no whole number above 0."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+    number = whole_number(value)
+    if number is None or number < 1:
         raise invalid(where, "a whole number, 1 or more", value)
-    return int(value)
+    return number
+
+
+def whole_number(value: object) -> int | None:
+    """`value` as an int where it is one (of Python or NumPy, no bool), else None."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def finite_number(where: str, value: object) -> float:
+    """Returns `value` as a float; raises where it is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise invalid(where, "a finite number", value)
+    return float(value)
 
 
 def positive_number(where: str, value: object) -> float:
@@ -64,6 +111,14 @@ def positive_number(where: str, value: object) -> float:
     if isinstance(value, bool) or not 0.0 < number < float("inf"):
         raise invalid(where, "a finite number above 0", value)
     return number
+
+
+def finite_number(where: str, value: object, smallest: float = float("-inf")) -> float:
+    """Returns `value` as a float; raises where it is no finite number, or below `smallest`."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < smallest:
+        raise invalid(where, "a finite number" + (f", {smallest:g} or more" if math.isfinite(smallest) else ""), value)
+    return float(value)
 
 
 def one_of(where: str, value: str, known: Iterable[str]) -> str:

@@ -27,9 +27,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfbnn.core.checks import invalid, one_of
+from tfbnn.core.checks import invalid, one_of, whole_number
 
 DRAWS_PER_BLOCK = 10
+_LOW_31_BITS = 0x7FFFFFFF
 COUPLINGS = ("marginal", "coherent")
 
 
@@ -93,20 +94,31 @@ def noise_for(layer: keras.layers.Layer, generator: keras.random.SeedGenerator) 
 
 
 def seed_pair(seed: Any) -> tf.Tensor:
-    """An int32 scalar seed -> the [2] seed of TensorFlow's stateless functions."""
-    return tf.stack([tf.zeros([], tf.int32), tf.cast(seed, tf.int32)])
+    """An int32 scalar seed -> the [2] seed of TensorFlow's stateless functions: (is it negative?, its other 31 bits)."""
+    seed = tf.cast(seed, tf.int32)
+    return tf.stack([tf.cast(seed < 0, tf.int32), tf.bitwise.bitwise_and(seed, _LOW_31_BITS)])
+
+
+def fold_in(seed: tf.Tensor, data: Any) -> tf.Tensor:
+    """As `tf.random.fold_in`, for int32 [2] and a whole number of 0 or more, the same under XLA.
+
+    XLA draws other numbers than the kernels do from a seed with a negative word: words stay at 0 or more.
+    """
+    folded = tf.random.fold_in(tf.bitwise.bitwise_and(seed, _LOW_31_BITS), data)
+    return tf.bitwise.bitwise_and(folded, _LOW_31_BITS)
 
 
 def seed_of_tensor(seed: tf.Tensor, layer: int, name: str) -> tf.Tensor:
     """The [2] seed of tensor `name` of layer number `layer`."""
-    return tf.random.fold_in(tf.random.fold_in(seed, layer), zlib.crc32(name.encode()) & 0x7FFFFFFF)
+    return fold_in(fold_in(seed, layer), zlib.crc32(name.encode()) & _LOW_31_BITS)
 
 
 def check_seed(where: str, seed: Any) -> int:
     """Returns `seed` as an int; raises unless it is a whole number that int32 holds."""
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or not -(2**31) <= int(seed) < 2**31:
+    number = whole_number(seed)
+    if number is None or not -(2**31) <= number < 2**31:
         raise invalid(where, "a whole number between -2^31 and 2^31 - 1", seed)
-    return int(seed)
+    return number
 
 
 def _fold_in_replica(seed: tf.Tensor) -> tf.Tensor:
@@ -118,13 +130,17 @@ def _fold_in_replica(seed: tf.Tensor) -> tf.Tensor:
 
 def uniform_from_bits(shape: Any, seed: tf.Tensor) -> tf.Tensor:
     """Uniforms (k + 1/2) / 2^23, k = 0 ... 2^23 - 1: never 0 or 1, the same on every device."""
-    bits = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32)
+    return unit_interval(tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32))
+
+
+def unit_interval(bits: tf.Tensor) -> tf.Tensor:
+    """The upper 23 of 32 bits -> (k + 1/2) / 2^23, exact in float32."""
     signed = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.int32)), tf.float32)
     return (signed + 0.5) * 2.0**-23 + 0.5
 
 
 def normal_from_bits(shape: Any, seed: tf.Tensor) -> tf.Tensor:
-    """Standard normals by the inverse cdf of `uniform_from_bits`; they end at 5.4 sigma."""
+    """Standard normals by the inverse cdf of `uniform_from_bits`; they end at 5.3 sigma."""
     return tf.math.ndtri(uniform_from_bits(shape, seed))
 
 
@@ -181,7 +197,15 @@ class Seeded(Noise):
 
 
 def _index_of(layer: keras.layers.Layer, layers: Sequence[keras.layers.Layer]) -> int:
-    return next(i for i, other in enumerate(layers) if other is layer)
+    for index, other in enumerate(layers):
+        if other is layer:
+            return index
+    raise invalid(
+        "network",
+        "a model that tracks all its layers, so that each has its own noise",
+        f"a model that calls layer {layer.name} without tracking it",
+        "Make the layer an attribute of the model or layer that calls it.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +259,7 @@ class Plan:
     def draw_block(self, seed: tf.Tensor, block: tf.Tensor) -> dict[tuple[int, str], tf.Tensor]:
         """The noise of draws block * DRAWS_PER_BLOCK ...: each tensor with a leading axis of DRAWS_PER_BLOCK."""
         return {
-            key: request.draw(DRAWS_PER_BLOCK, tf.random.fold_in(seed_of_tensor(seed, *key), block))
+            key: request.draw(DRAWS_PER_BLOCK, fold_in(seed_of_tensor(seed, *key), block))
             for key, request in self.requests.items()
         }
 

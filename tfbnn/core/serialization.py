@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfbnn.core.checks import invalid, unknown_name
+from tfbnn.core.checks import InvalidInput, invalid, unknown_name
 
 
 def register(cls: type) -> type:
@@ -20,12 +20,39 @@ def register(cls: type) -> type:
     return keras.saving.register_keras_serializable(package=family)(cls)
 
 
+def serialize_function(where: str, fn: Callable) -> dict[str, Any]:
+    """The JSON-able form of a user's function, by its registered name.
+
+    Raises:
+        InvalidInput: where Keras could not find the function again when the file is loaded.
+    """
+    if keras.saving.get_registered_object(keras.saving.get_registered_name(fn)) is not fn:
+        raise invalid(
+            where,
+            "a function that Keras finds again when the file is loaded",
+            fn,
+            "Write @keras.saving.register_keras_serializable() above its def (a lambda needs a def first), or use an "
+            "object of tfbnn.",
+        )
+    return keras.saving.serialize_keras_object(fn)
+
+
+def _json_able(where: str, value: Any) -> Any:
+    if inspect.isroutine(value):
+        return serialize_function(where, value)
+    return keras.saving.serialize_keras_object(value)
+
+
 class Configurable:
     """An object that is its constructor's arguments: comparable, printable, serialisable."""
 
-    def get_config(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, each stored under its own name."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments in JSON-able form; functions by their registered names."""
+        return {name: _json_able(f"{type(self).__name__}.{name}", value) for name, value in self.arguments().items()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]):
@@ -33,14 +60,18 @@ class Configurable:
         return cls(**config)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.get_config() == other.get_config()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._identity() == other._identity()  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        return hash((type(self), repr(self)))
+        return hash((type(self), repr(self._identity())))
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
         return f"{type(self).__name__}({arguments})"
+
+    def _identity(self) -> dict[str, Any]:
+        """What equality compares: configs, but functions themselves, which need no registered name for it."""
+        return {k: v if inspect.isroutine(v) else _json_able(k, v) for k, v in self.arguments().items()}
 
 
 class Family:
@@ -50,16 +81,24 @@ class Family:
         argument: what errors call the identifier (`prior`).
         classes: name -> class.
         from_callable: makes an object of the family from a plain function, where the family takes those.
+        base: what all members, a user's own too, are instances of; None: the classes alone.
     """
 
-    def __init__(self, argument: str, classes: Mapping[str, type], from_callable: Callable | None = None):
+    def __init__(
+        self,
+        argument: str,
+        classes: Mapping[str, type],
+        from_callable: Callable | None = None,
+        base: type | None = None,
+    ):
         self.argument = argument
         self.classes = dict(classes)
         self.from_callable = from_callable
+        self.members = base or tuple(self.classes.values())
 
     def get(self, identifier: Any) -> Any:
         """The object that a name, a mapping `{class: NAME, ...}`, a Keras config, a function or an object means."""
-        if identifier is None or isinstance(identifier, tuple(self.classes.values())):
+        if identifier is None or isinstance(identifier, self.members):
             return identifier
         if isinstance(identifier, str):
             return self._make(identifier, {})
@@ -73,7 +112,7 @@ class Family:
 
     def serialize(self, member: Any) -> Any:
         """The JSON-able description of `member` that `deserialize` reads back."""
-        return keras.saving.serialize_keras_object(member)
+        return _json_able(self.argument, member)
 
     def deserialize(self, config: Any) -> Any:
         """The object that `serialize` described."""
@@ -87,7 +126,12 @@ class Family:
         for argument in arguments:
             if argument not in known:
                 raise unknown_name(f"{self.argument}.{argument}", argument, known)
-        return cls(**arguments)
+        try:
+            return cls(**arguments)
+        except InvalidInput as error:
+            raise error.under(self.argument) from None
+        except TypeError as error:  # an argument without default that was left out
+            raise invalid(self.argument, f"the arguments that {name} needs", dict(arguments), f"{error}.") from None
 
     def _adapt(self, identifier: Any) -> Any:
         if callable(identifier) and self.from_callable is not None:

@@ -18,30 +18,37 @@ tfd = tfp.distributions
 
 def takes_tensor(fn: Callable) -> bool:
     """Whether `fn` has the five parameters of a factory that is called once a tensor."""
-    return _required(fn) == 5
+    return takes(fn, 5)
 
 
 def takes_layer(fn: Callable) -> bool:
-    """Whether `fn` has the three parameters (kernel_size, bias_size, dtype) of one that is called once a layer."""
-    return _required(fn) == 3
+    """Whether `fn` has the three parameters (kernel_size, bias_size, dtype) of one that is called once a layer.
+
+    TFP's tutorials write them as (kernel_size, bias_size=0, dtype=None).
+    """
+    return takes(fn, 3) and not takes_tensor(fn)
 
 
-def _required(fn: Callable) -> int:
-    parameters = inspect.signature(fn).parameters.values()
-    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+def takes(fn: Callable, count: int) -> bool:
+    """Whether `fn` can be called with `count` positional arguments."""
+    try:
+        inspect.signature(fn).bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def build_distribution(
-    fn: Callable, layer: keras.layers.Layer, name: str, shape: tuple[int, ...], trainable: bool
+    fn: Callable, layer: keras.layers.Layer, name: str, shape: tuple[int, ...], argument: str
 ) -> tuple[Any, list[keras.Variable]]:
     """Calls a TFP factory once, with weights that belong to `layer`.
 
     Args:
         fn: the factory.
         layer: the Keras layer that shall own the variables.
-        name: name of the tensor ("kernel").
+        name: what the factory calls its variables ("kernel_posterior").
         shape: shape of the tensor.
-        trainable: handed on to the factory.
+        argument: of the layer that gave the factory, for errors.
 
     Returns:
         The distribution, over float32 tensors of `shape`, and the variables that the factory made for it.
@@ -66,13 +73,15 @@ def build_distribution(
         variables.append(variable)
         return variable.value  # the tf.Variable itself: a distribution built on it follows its updates
 
-    distribution = fn(tf.float32, shape, name, trainable, add_variable_fn)
+    # Variables are always made trainable: a frozen layer freezes them itself, and can be thawed.
+    with tf.init_scope():  # Keras builds some models inside a graph, whose tensors would not outlive it
+        distribution = fn(tf.float32, shape, name, True, add_variable_fn)
     if not isinstance(distribution, tfd.Distribution):
-        raise invalid(f"{name}_fn", "a factory that returns a tfp.distributions.Distribution", distribution)
+        raise invalid(argument, "a factory that returns a tfp.distributions.Distribution", distribution)
     event = distribution.batch_shape + distribution.event_shape
     if event.as_list() != list(shape):
-        raise invalid(f"{name}_fn", f"a distribution over tensors of shape {list(shape)}", event.as_list())
-    _check_connected(f"{name}_fn", distribution, variables)
+        raise invalid(argument, f"a distribution over tensors of shape {list(shape)}", event.as_list())
+    _check_connected(argument, distribution, variables)
     return distribution, variables
 
 
@@ -89,9 +98,11 @@ def _check_connected(where: str, distribution: Any, variables: list[keras.Variab
 
 
 def _initializer(initializer: Any) -> Any:
-    """TF1 initializers want TensorFlow dtypes where Keras passes strings."""
+    """TF1 and tf_keras initializers want TensorFlow dtypes where Keras passes strings."""
     if initializer is None or isinstance(initializer, str | keras.initializers.Initializer):
         return initializer or "zeros"
+    if hasattr(initializer, "from_config"):  # TFP's default factories share one object, which would repeat its numbers
+        initializer = initializer.from_config(initializer.get_config())
     return lambda shape, dtype=None: initializer(shape, dtype=tf.as_dtype(dtype or "float32"))
 
 

@@ -16,6 +16,9 @@ from tfbnn.core.checks import InvalidInput, invalid, nearest, one_of, unknown_na
 from tfbnn.data.columns import KINDS, CategoricalColumn, Column, NumberColumn, column_from_dict, fit_column
 
 
+RESERVED = ("num_samples", "seed")  # scalar inputs that a served model has beside its columns
+
+
 @dataclasses.dataclass(frozen=True)
 class Schema:
     """What the training rows say about each column, and the encoding that follows from it.
@@ -111,7 +114,7 @@ class Schema:
         """Column name -> name of that input in a SavedModel: "mean radius" is served as "mean_radius"."""
         names: dict[str, str] = {}
         for column in self.columns:
-            names[column.name] = _served_name(column.name, names.values())
+            names[column.name] = _served_name(column.name, [*RESERVED, *names.values()])
         return names
 
     def input_signature(self) -> dict[str, tf.TensorSpec]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -13,8 +12,10 @@ import keras
 import tensorflow as tf
 
 from tfbnn import posteriors, priors
-from tfbnn.core.checks import invalid
-from tfbnn.core.noise import Noise, noise_for
+from tfbnn.core.checks import factory_argument, finite_number, invalid
+from tfbnn.core.noise import Noise, check_seed, noise_for
+from tfbnn.core.serialization import serialize_function
+from tfbnn.core.tfp_factory import takes
 from tfbnn.divergence import kl_divergence, user_divergence
 from tfbnn.estimators import Estimator, local_reparameterization, reparameterization
 
@@ -62,15 +63,15 @@ class VariationalLayer(keras.layers.Layer):
         kl_weight: None under `BayesianModel`, which scales the KL itself. In a plain Keras model: 1 / N, where N is
             the number of training rows (the layer adds kl_weight * KL by `add_loss`), or 0.0 where you add
             `layer.kl_divergence()` to the loss yourself.
-        seed: of the layer's own noise in training; None: another at every construction.
+        seed: of the initial means and of the layer's own noise in training; None: another at every construction.
     """
 
     estimator: Estimator = staticmethod(reparameterization)
 
     def __init__(self, *, kl_weight: float | None = None, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.kl_weight = None if kl_weight is None else float(kl_weight)
-        self.seed = seed
+        self.kl_weight = None if kl_weight is None else finite_number("kl_weight", kl_weight, smallest=0.0)
+        self.seed = None if seed is None else check_seed("seed", seed)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.weight_terms: tuple[WeightTerm, ...] = ()
 
@@ -78,10 +79,17 @@ class VariationalLayer(keras.layers.Layer):
         self, name: str, shape: tuple[int, ...], posterior: Any, prior: Any, divergence_fn: Callable | None, init: Any
     ) -> None:
         """Builds q and p of tensor `name`; the order of calls is the order of w in the op."""
+        if posterior is None:
+            raise invalid(
+                factory_argument(self, name, "posterior"),
+                "a posterior",
+                None,
+                "Use 'MeanField', or 'Deterministic' for a plain weight.",
+            )
         q = posterior.build(self, name, shape, init)
         if prior is None and not q.is_point:
             raise invalid(
-                f"{name}_prior_fn",
+                factory_argument(self, name, "prior"),
                 "a prior: without one nothing keeps the posterior from shrinking to a point",
                 None,
                 "Use 'Normal', or posterior 'Deterministic' for a plain weight.",
@@ -100,12 +108,23 @@ class VariationalLayer(keras.layers.Layer):
         Args:
             noise: for divergences that need a draw; None: the current source's.
         """
+        self._refuse_unbuilt()
         noise = noise or self._noise()
         return tf.add_n([tf.zeros([]), *(term.kl(noise) for term in self.weight_terms)])
 
     def penalty(self) -> tf.Tensor:
         """-log p(w) of the layer's point weights that have a prior: scalar float32, nats."""
+        self._refuse_unbuilt()
         return tf.add_n([tf.zeros([]), *(term.penalty() for term in self.weight_terms)])
+
+    def _refuse_unbuilt(self) -> None:
+        if not self.weight_terms:
+            raise invalid(
+                f"layer {self.name}",
+                "a built layer, whose KL is that of its weights",
+                "one that has no weights yet",
+                "Call it or its model once on data, or give the model a keras.Input.",
+            )
 
     def _noise(self) -> Noise:
         return noise_for(self, self.seed_generator)
@@ -157,9 +176,9 @@ def _refuse_missing_kl_weight(layer: VariationalLayer) -> None:
     )
 
 
-def divergence_config(fn: Callable | None) -> Any:
+def divergence_config(where: str, fn: Callable | None) -> Any:
     """The JSON-able form of a `*_divergence_fn`, which must be registered with Keras to be found again."""
-    return None if fn is None else keras.saving.serialize_keras_object(fn)
+    return None if fn is None else serialize_function(where, fn)
 
 
 def divergence_from_config(fn: Any) -> Callable | None:
@@ -172,8 +191,6 @@ def divergence_from_config(fn: Any) -> Callable | None:
 def check_divergence(where: str, fn: Any) -> Callable | None:
     """Returns `fn`; raises unless it is None or a function of (q, p) or (q, p, ignored)."""
     fn = divergence_from_config(fn)
-    if fn is not None and len(inspect.signature(fn).parameters) not in (2, 3):
+    if fn is not None and not takes(fn, 2) and not takes(fn, 3):
         raise invalid(where, "a function of (q, p) that returns the divergence in nats, or None for the KL", fn)
     return fn
-
-

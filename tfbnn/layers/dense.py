@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfbnn import estimators, posteriors, priors
-from tfbnn.core.checks import invalid, positive_integer
+from tfbnn.core.checks import InvalidInput, invalid, positive_integer
 from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import takes_layer
 from tfbnn.layers.base import VariationalLayer, check_divergence, divergence_config
@@ -108,14 +108,14 @@ class _DenseSeparate(Dense):
     def build(self, input_shape):
         """Adds the variables of kernel [D, U] and bias [U]."""
         size = self._input_size(input_shape)
-        self._add("kernel", (size, self.units), "glorot_uniform")
+        self._add("kernel", (size, self.units), keras.initializers.GlorotUniform(seed=self.seed))
         if self.use_bias:
             self._add("bias", (self.units,), "zeros")
         if self.estimator_needs_factorised:
-            estimators.check_factorised("kernel_posterior_fn", self.weight_posteriors, self.estimator_needs_factorised)
+            estimators.check_factorised(self.weight_posteriors, self.estimator_needs_factorised)
         self.built = True
 
-    def _add(self, name: str, shape: tuple[int, ...], init: str) -> None:
+    def _add(self, name: str, shape: tuple[int, ...], init: Any) -> None:
         posterior, prior = getattr(self, f"{name}_posterior_fn"), getattr(self, f"{name}_prior_fn")
         self.add_term(name, shape, posterior, prior, getattr(self, f"{name}_divergence_fn"), init)
 
@@ -129,10 +129,10 @@ class _DenseSeparate(Dense):
             **super().get_config(),
             "kernel_posterior_fn": posteriors.serialize(self.kernel_posterior_fn),
             "kernel_prior_fn": priors.serialize(self.kernel_prior_fn),
-            "kernel_divergence_fn": divergence_config(self.kernel_divergence_fn),
+            "kernel_divergence_fn": divergence_config("kernel_divergence_fn", self.kernel_divergence_fn),
             "bias_posterior_fn": posteriors.serialize(self.bias_posterior_fn),
             "bias_prior_fn": priors.serialize(self.bias_prior_fn),
-            "bias_divergence_fn": divergence_config(self.bias_divergence_fn),
+            "bias_divergence_fn": divergence_config("bias_divergence_fn", self.bias_divergence_fn),
         }
 
 
@@ -149,7 +149,7 @@ _SEPARATE_ARGS = """
             TFP knows it, else one Monte Carlo draw.
         bias_posterior_fn, bias_prior_fn, bias_divergence_fn: the same for the bias.
         kl_weight: None under `BayesianModel`; in a plain Keras model 1 / N, N the number of training rows.
-        seed: of the layer's own noise in training.
+        seed: of the initial means and of the layer's own noise in training.
 
     Inputs: [B, ..., D]. Outputs: [B, ..., U].
 """
@@ -218,13 +218,15 @@ class DenseVariational(Dense):
         kl_weight: None under `BayesianModel`; in a plain Keras model 1 / N, N the number of training rows.
         activation: name or function, as in `keras.layers.Dense`.
         use_bias: whether there is a bias.
-        seed: of the layer's own noise in training.
+        seed: of the initial means and of the layer's own noise in training.
 
     Inputs: [B, ..., D]. Outputs: [B, ..., U].
 
     Example:
         >>> tfbnn.layers.DenseVariational(1, make_posterior_fn="FullCovariance")
     """
+
+    factory_argument = "make_{kind}_fn"
 
     def __init__(
         self,
@@ -247,22 +249,19 @@ class DenseVariational(Dense):
         posterior = self._made_for_layer("make_posterior_fn", size, posteriors.Posterior)
         prior = self._made_for_layer("make_prior_fn", size, priors.Prior)
         shape = (size + self.use_bias, self.units)
-        self.add_term("weights", shape, posterior, prior, None, _KernelThenBias(self.use_bias))
+        self.add_term("weights", shape, posterior, prior, None, _KernelThenBias(self.use_bias, self.seed))
         self.built = True
 
     def _made_for_layer(self, argument: str, size: int, kind: type) -> Any:
         factory = getattr(self, argument)
         if factory is None or isinstance(factory, kind):
             return factory
-        made = factory(size * self.units, self.units * self.use_bias, tf.float32)
+        try:
+            made = factory(size * self.units, self.units * self.use_bias, tf.float32)
+        except Exception as error:  # Keras refuses tfp.layers inside the function by several kinds of error
+            raise _refused_function(argument, kind, f"a function that raised {error!r}") from error
         if not isinstance(made, kind):
-            replacement = "tfbnn.posteriors.MeanField()" if "posterior" in argument else "tfbnn.priors.Normal()"
-            raise invalid(
-                argument,
-                f"a function that returns an object of {kind.__module__.rsplit('.', 1)[0]}",
-                made,
-                f"Layers of tf_keras or tfp.layers do not work in Keras 3: return {replacement}.",
-            )
+            raise _refused_function(argument, kind, made)
         return made
 
     def call(self, inputs, training=None):
@@ -286,12 +285,23 @@ def _factory(identifier: Any, get: Any) -> Any:
     return identifier if is_function and takes_layer(identifier) else get(identifier)
 
 
+def _refused_function(argument: str, kind: type, received: Any) -> InvalidInput:
+    replacement = "tfbnn.posteriors.MeanField()" if issubclass(kind, posteriors.Posterior) else "tfbnn.priors.Normal()"
+    return invalid(
+        argument,
+        f"a function that returns an object of {kind.__module__.rsplit('.', 1)[0]}",
+        received,
+        f"Layers of tf_keras or tfp.layers do not work in Keras 3: return {replacement}.",
+    )
+
+
 class _KernelThenBias(keras.initializers.Initializer):
     """Glorot for the kernel's rows, zeros for the last row, the bias."""
 
-    def __init__(self, use_bias: bool):
+    def __init__(self, use_bias: bool, seed: int | None):
         self.use_bias = use_bias
+        self.glorot = keras.initializers.GlorotUniform(seed=seed)
 
     def __call__(self, shape, dtype=None):
-        kernel = keras.initializers.GlorotUniform()((shape[0] - self.use_bias, shape[1]), dtype)
+        kernel = self.glorot((shape[0] - self.use_bias, shape[1]), dtype)
         return tf.pad(kernel, [[0, int(self.use_bias)], [0, 0]])

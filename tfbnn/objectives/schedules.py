@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
+import numbers
 from typing import Any
 
 import tensorflow as tf
 
-from tfbnn.core.checks import invalid, positive_integer
+from tfbnn.core.checks import finite_number, positive_integer
 from tfbnn.core.serialization import Configurable, Family, register
 
 
@@ -19,12 +20,6 @@ class Schedule(Configurable, abc.ABC):
         """beta at `step` (int scalar): float32 scalar."""
 
 
-def _not_negative(where: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < float("inf"):
-        raise invalid(where, "a finite number, 0 or more", value)
-    return float(value)
-
-
 @register
 class Constant(Schedule):
     """beta(step) = value. 1 is the ELBO; below 1 a cold posterior.
@@ -34,7 +29,7 @@ class Constant(Schedule):
     """
 
     def __init__(self, value: float = 1.0):
-        self.value = _not_negative("value", value)
+        self.value = finite_number("value", value, smallest=0.0)
 
     def __call__(self, step):
         return tf.constant(self.value)
@@ -54,15 +49,15 @@ class Linear(Schedule):
 
     def __init__(self, steps: int, start: float = 0.0, end: float = 1.0):
         self.steps = positive_integer("steps", steps)
-        self.start = _not_negative("start", start)
-        self.end = _not_negative("end", end)
+        self.start = finite_number("start", start, smallest=0.0)
+        self.end = finite_number("end", end, smallest=0.0)
 
     def __call__(self, step):
         share = tf.minimum(tf.cast(step, tf.float32) / float(self.steps), 1.0)
         return self.start + (self.end - self.start) * share
 
 
-_FAMILY = Family("beta", {"Constant": Constant, "Linear": Linear})
+_FAMILY = Family("beta", {"Constant": Constant, "Linear": Linear}, base=Schedule)
 
 serialize = _FAMILY.serialize
 deserialize = _FAMILY.deserialize
@@ -70,6 +65,6 @@ deserialize = _FAMILY.deserialize
 
 def get(identifier: Any) -> Schedule:
     """The schedule that a number, a name, a mapping with `class`, or an object means."""
-    if isinstance(identifier, int | float):
+    if isinstance(identifier, numbers.Real):
         return Constant(identifier)
     return _FAMILY.get(identifier)

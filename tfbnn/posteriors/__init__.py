@@ -9,13 +9,9 @@ from tfbnn.posteriors.tfp_function import TFPFunction
 
 _FAMILY = Family(
     "posterior",
-    {
-        "MeanField": MeanField,
-        "FullCovariance": FullCovariance,
-        "Deterministic": Deterministic,
-        "TFPFunction": TFPFunction,
-    },
+    {"MeanField": MeanField, "FullCovariance": FullCovariance, "Deterministic": Deterministic},
     from_callable=TFPFunction,
+    base=Posterior,
 )
 
 get = _FAMILY.get

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfbnn.core.checks import invalid
 from tfbnn.core.noise import Noise
 from tfbnn.core.serialization import Configurable
 
@@ -89,8 +90,10 @@ def add_variable(layer: keras.layers.Layer, name: str, shape: tuple[int, ...], i
     )
 
 
-def loc_initializer_config(initializer: Any) -> Any:
-    """The JSON-able form of an initializer argument."""
-    if initializer is None or isinstance(initializer, str):
-        return initializer
-    return keras.initializers.serialize(initializer)
+def initializer_argument(where: str, initializer: Any) -> Any:
+    """Returns None or a name as it is, and the object that a Keras config means; raises for what is no initializer."""
+    try:
+        found = keras.initializers.get(initializer)
+    except ValueError as error:
+        raise invalid(where, "a Keras initializer, its name, or None", initializer) from error
+    return initializer if initializer is None or isinstance(initializer, str) else found

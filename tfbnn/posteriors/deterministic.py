@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfbnn.core.serialization import register
-from tfbnn.posteriors.base import Posterior, WeightPosterior, add_variable, loc_initializer_config
+from tfbnn.posteriors.base import Posterior, WeightPosterior, add_variable, initializer_argument
 
 tfd = tfp.distributions
 
@@ -43,14 +43,10 @@ class Deterministic(Posterior):
     """
 
     def __init__(self, loc_initializer: Any = None):
-        self.loc_initializer = loc_initializer
+        self.loc_initializer = initializer_argument("loc_initializer", loc_initializer)
 
     def build(self, layer, name, shape, loc_initializer="glorot_uniform") -> WeightPosterior:
         """Adds `<name>_loc` of `shape`."""
         return _PointWeight(
             name, shape, add_variable(layer, f"{name}_loc", shape, self.loc_initializer or loc_initializer)
         )
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {"loc_initializer": loc_initializer_config(self.loc_initializer)}

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfbnn.core.checks import invalid
+from tfbnn.core.checks import factory_argument, finite_number, invalid
+from tfbnn.core.checks import finite_number
 from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import gaussian_parameters
 from tfbnn.posteriors.base import (
@@ -17,7 +18,7 @@ from tfbnn.posteriors.base import (
     GaussianWeightPosterior,
     Posterior,
     add_variable,
-    loc_initializer_config,
+    initializer_argument,
     positive,
 )
 
@@ -64,24 +65,17 @@ class FullCovariance(Posterior):
     """
 
     def __init__(self, loc_initializer: Any = None, initial_rho: float = INITIAL_RHO):
-        self.loc_initializer = loc_initializer
-        self.initial_rho = float(initial_rho)
+        self.loc_initializer = initializer_argument("loc_initializer", loc_initializer)
+        self.initial_rho = finite_number("initial_rho", initial_rho)
 
     def build(self, layer, name, shape, loc_initializer="glorot_uniform") -> GaussianWeightPosterior:
         """Adds `<name>_loc` of `shape`, `<name>_rho` [n] and `<name>_correlation` [n, n]."""
         n = int(np.prod(shape))
-        _check_size(f"{name}_posterior_fn", n)
+        _check_size(factory_argument(layer, name, "posterior"), n)
         loc = add_variable(layer, f"{name}_loc", shape, self.loc_initializer or loc_initializer)
         rho = add_variable(layer, f"{name}_rho", (n,), keras.initializers.Constant(self.initial_rho))
         correlation = add_variable(layer, f"{name}_correlation", (n, n), "zeros")
         return _FullCovarianceWeight(name, shape, loc, rho, correlation)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            "loc_initializer": loc_initializer_config(self.loc_initializer),
-            "initial_rho": self.initial_rho,
-        }
 
 
 def _check_size(where: str, n: int) -> None:

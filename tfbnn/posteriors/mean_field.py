@@ -8,13 +8,15 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfbnn.core.checks import finite_number
+from tfbnn.core.checks import finite_number
 from tfbnn.core.serialization import register
 from tfbnn.posteriors.base import (
     INITIAL_RHO,
     GaussianWeightPosterior,
     Posterior,
     add_variable,
-    loc_initializer_config,
+    initializer_argument,
     positive,
 )
 
@@ -58,18 +60,11 @@ class MeanField(Posterior):
     """
 
     def __init__(self, loc_initializer: Any = None, initial_rho: float = INITIAL_RHO):
-        self.loc_initializer = loc_initializer
-        self.initial_rho = float(initial_rho)
+        self.loc_initializer = initializer_argument("loc_initializer", loc_initializer)
+        self.initial_rho = finite_number("initial_rho", initial_rho)
 
     def build(self, layer, name, shape, loc_initializer="glorot_uniform") -> GaussianWeightPosterior:
         """Adds `<name>_loc` and `<name>_rho`, each of `shape`."""
         loc = add_variable(layer, f"{name}_loc", shape, self.loc_initializer or loc_initializer)
         rho = add_variable(layer, f"{name}_rho", shape, keras.initializers.Constant(self.initial_rho))
         return _MeanFieldWeight(name, shape, loc, rho)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            "loc_initializer": loc_initializer_config(self.loc_initializer),
-            "initial_rho": self.initial_rho,
-        }

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tfbnn.core.checks import invalid
+from tfbnn.core.checks import factory_argument, invalid
 from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import build_distribution, gaussian_parameters, is_point, takes_tensor
 from tfbnn.posteriors.base import GaussianWeightPosterior, Posterior, WeightPosterior
@@ -64,21 +64,14 @@ class TFPFunction(Posterior):
     """
 
     def __init__(self, fn: Callable):
-        if not takes_tensor(fn):
+        fn = keras.saving.deserialize_keras_object(fn) if isinstance(fn, dict) else fn
+        if not callable(fn) or not takes_tensor(fn):
             raise invalid("posterior", "a function of (dtype, shape, name, trainable, add_variable_fn)", fn)
         self.fn = fn
 
     def build(self, layer, name, shape, loc_initializer="glorot_uniform") -> WeightPosterior:
         """Calls the factory; `loc_initializer` is not used, the factory has its own."""
-        distribution, _ = build_distribution(self.fn, layer, f"{name}_posterior", tuple(shape), layer.trainable)
+        argument = factory_argument(layer, name, "posterior")
+        distribution, _ = build_distribution(self.fn, layer, f"{name}_posterior", tuple(shape), argument)
         gaussian = gaussian_parameters(distribution) is not None and not is_point(distribution)
         return (_GaussianDistributionWeight if gaussian else _DistributionWeight)(name, shape, distribution)
-
-    def get_config(self):
-        """The function, by its registered name."""
-        return {"fn": keras.saving.serialize_keras_object(self.fn)}
-
-    @classmethod
-    def from_config(cls, config):
-        """The posterior of a registered function."""
-        return cls(keras.saving.deserialize_keras_object(config["fn"]))

@@ -31,10 +31,18 @@ def moments(likelihood: Likelihood, parameters: tf.Tensor) -> Moments:
     """
     means = likelihood.mean(parameters)
     return Moments(
-        mean=tf.reduce_mean(means, axis=0),
-        aleatoric_variance=tf.reduce_mean(likelihood.variance(parameters), axis=0),
-        epistemic_variance=tf.math.reduce_variance(means, axis=0),
+        mean=mean_over_draws(means),
+        aleatoric_variance=mean_over_draws(likelihood.variance(parameters)),
+        epistemic_variance=tf.math.reduce_variance(means - means[0], axis=0),
     )
+
+
+def mean_over_draws(values: tf.Tensor) -> tf.Tensor:
+    """(1/S) sum_s values_s, [S, ...] -> [...], summed as differences from the first draw.
+
+    Draws that agree to the last bit so have that mean and no variance, and digits are not lost to a large offset.
+    """
+    return values[0] + tf.reduce_mean(values - values[0], axis=0)
 
 
 class Entropies(NamedTuple):
@@ -47,7 +55,7 @@ class Entropies(NamedTuple):
 
 def class_probabilities(likelihood: ClassLikelihood, parameters: tf.Tensor) -> tf.Tensor:
     """P(y = k) = (1/S) sum_s P(y = k|w_s): [S, B, P'] -> [B, K]."""
-    return tf.reduce_mean(likelihood.class_probabilities(parameters), axis=0)
+    return mean_over_draws(likelihood.class_probabilities(parameters))
 
 
 def entropies(likelihood: ClassLikelihood, parameters: tf.Tensor) -> Entropies:
@@ -56,8 +64,8 @@ def entropies(likelihood: ClassLikelihood, parameters: tf.Tensor) -> Entropies:
     Reference: Houlsby et al. 2011 (BALD); Depeweg et al. 2018.
     """
     p = likelihood.class_probabilities(parameters)
-    predictive = entropy(tf.reduce_mean(p, axis=0))
-    expected = tf.reduce_mean(entropy(p), axis=0)
+    predictive = entropy(mean_over_draws(p))
+    expected = mean_over_draws(entropy(p))
     return Entropies(predictive, expected, tf.maximum(predictive - expected, 0.0))
 
 

@@ -152,5 +152,5 @@ def _compiled(draws: Draws, x: Any, coupling: str) -> Any:
         def apply(x, seed, start, count):
             return draws.apply(x, seed, start, count, coupling)
 
-        cache[key] = apply
+        cache[key] = apply.get_concrete_function()  # called as it is, it never warns of retracing across models
     return cache[key]

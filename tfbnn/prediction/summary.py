@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import tensorflow as tf
 
 from tfbnn.likelihoods import Likelihood
 from tfbnn.prediction import decompose, mixture
+
+
+REGRESSION = ("mean", "lower", "upper", "stddev", "epistemic_stddev", "aleatoric_stddev")
+CLASSES = ("predicted_class", "probabilities", "predictive_entropy", "mutual_information", "expected_entropy")
+
+
+def in_order(named: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs as people read them: the answer, then how sure it is (a SavedModel's come in any order)."""
+    return {name: named[name] for name in (*REGRESSION, *CLASSES) if name in named}
 
 
 def outputs(likelihood: Likelihood, parameters: tf.Tensor, level: float = 0.9) -> dict[str, tf.Tensor]:
@@ -22,8 +34,8 @@ def outputs(likelihood: Likelihood, parameters: tf.Tensor, level: float = 0.9) -
         `expected_entropy`, `mutual_information`, each [B], nats.
     """
     if likelihood.is_classifier:
-        return _of_classes(likelihood, parameters)
-    return _of_regression(likelihood, parameters, level)
+        return in_order(_of_classes(likelihood, parameters))
+    return in_order(_of_regression(likelihood, parameters, level))
 
 
 def _of_regression(likelihood: Likelihood, parameters: tf.Tensor, level: float) -> dict[str, tf.Tensor]:

@@ -5,7 +5,7 @@ from tfbnn.priors.base import Prior, WeightPrior
 from tfbnn.priors.normal import Normal
 from tfbnn.priors.tfp_function import TFPFunction
 
-_FAMILY = Family("prior", {"Normal": Normal, "TFPFunction": TFPFunction}, from_callable=TFPFunction)
+_FAMILY = Family("prior", {"Normal": Normal}, from_callable=TFPFunction, base=Prior)
 
 get = _FAMILY.get
 serialize = _FAMILY.serialize

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfbnn.core.checks import invalid, positive_number
+from tfbnn.core.checks import finite_number, positive_number
 from tfbnn.core.serialization import register
 from tfbnn.priors.base import Prior, WeightPrior
 
@@ -44,9 +43,7 @@ class Normal(Prior):
     """
 
     def __init__(self, loc: float = 0.0, scale: float = 1.0):
-        if isinstance(loc, bool) or not isinstance(loc, int | float) or not math.isfinite(loc):
-            raise invalid("loc", "a finite number", loc)
-        self.loc = float(loc)
+        self.loc = finite_number("loc", loc)
         self.scale = positive_number("scale", scale)
 
     def build(self, layer: keras.layers.Layer, name: str, shape: tuple[int, ...]) -> WeightPrior:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfbnn.core.checks import invalid
+from tfbnn.core.checks import factory_argument, invalid
 from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import build_distribution, free_parameters, takes_tensor
 from tfbnn.priors.base import Prior, WeightPrior
@@ -36,27 +36,20 @@ class TFPFunction(Prior):
     """
 
     def __init__(self, fn: Callable):
-        if not takes_tensor(fn):
+        fn = keras.saving.deserialize_keras_object(fn) if isinstance(fn, dict) else fn
+        if not callable(fn) or not takes_tensor(fn):
             raise invalid("prior", "a function of (dtype, shape, name, trainable, add_variable_fn)", fn)
         self.fn = fn
 
     def build(self, layer: keras.layers.Layer, name: str, shape: tuple[int, ...]) -> WeightPrior:
         """The prior of one tensor."""
-        distribution, variables = build_distribution(self.fn, layer, f"{name}_prior", tuple(shape), layer.trainable)
+        argument = factory_argument(layer, name, "prior")
+        distribution, variables = build_distribution(self.fn, layer, f"{name}_prior", tuple(shape), argument)
         if free_parameters(variables, shape) >= 2:
             raise invalid(
-                f"{name}_prior_fn",
+                argument,
                 "a prior without a trainable mean and scale a weight (its KL optimum is 0)",
                 self.fn,
                 "Use tfbnn.priors.Normal(), or make one of the two fixed.",
             )
         return _DistributionPrior(distribution)
-
-    def get_config(self) -> dict[str, Any]:
-        """The function, by its registered name."""
-        return {"fn": keras.saving.serialize_keras_object(self.fn)}
-
-    @classmethod
-    def from_config(cls, config):
-        """The prior of a registered function."""
-        return cls(keras.saving.deserialize_keras_object(config["fn"]))

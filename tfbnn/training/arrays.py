@@ -13,25 +13,34 @@ from tfbnn.core.checks import invalid
 from tfbnn.likelihoods import Likelihood
 
 
-def prepare(x: Any, y: Any, likelihood: Likelihood) -> tuple[Any, Any, int | None]:
+def prepare(
+    x: Any, y: Any, likelihood: Likelihood, names: tuple[str, str] = ("x", "y")
+) -> tuple[Any, Any, int | None]:
     """Checked arrays and their number of rows; a dataset passes as it is, with None.
+
+    Args:
+        x: inputs: arrays, or a dataset.
+        y: targets, where x is arrays.
+        likelihood: what y must fit.
+        names: what errors call x and y.
 
     Raises:
         InvalidInput: for NaN, infinities, text, different lengths, or a y that does not fit the likelihood.
     """
     if not is_arrays(x):
         return x, y, None
-    x = as_arrays("x", x)
+    in_x, in_y = names
+    x = as_arrays(in_x, x)
     rows = len(keras.tree.flatten(x)[0])
     if rows == 0:
-        raise invalid("x", "one row or more", "0 rows")
+        raise invalid(in_x, "one row or more", "0 rows")
     if y is None:
-        raise invalid("y", "targets, one a row of x", None)
-    y = as_arrays("y", y)
+        raise invalid(in_y, f"targets, one a row of {in_x}", None)
+    y = as_arrays(in_y, y)
     likelihood.match_target(y[:1])
     if len(y) != rows:
-        raise invalid("y", f"{rows} rows, as x has", f"{len(y)} rows")
-    likelihood.check_target("y", np.asarray(y))
+        raise invalid(in_y, f"{rows} rows, as {in_x} has", f"{len(y)} rows")
+    likelihood.check_target(in_y, np.asarray(y))
     return x, y, rows
 
 
@@ -39,24 +48,41 @@ def prepare_validation(data: Any, likelihood: Likelihood) -> Any:
     """Checks `validation_data` as `prepare` checks the training rows."""
     if not isinstance(data, tuple | list) or not is_arrays(data[0]):
         return data
-    x, y, _ = prepare(data[0], data[1], likelihood)
-    return (x, y, *data[2:])
+    if not 2 <= len(data) <= 3:
+        raise invalid("validation_data", "(x, y) or (x, y, sample_weight)", f"{len(data)} parts")
+    x, y, rows = prepare(data[0], data[1], likelihood, ("validation_data[0]", "validation_data[1]"))
+    return (x, y, *(prepare_weights("validation_data[2]", weight, rows) for weight in data[2:]))
+
+
+def prepare_weights(where: str, weight: Any, rows: int | None) -> Any:
+    """Checked weights, one a row, [N]; None, and what comes with a dataset, pass as they are."""
+    if weight is None or rows is None:
+        return weight
+    weight = np.asarray(as_arrays(where, weight))
+    if weight.size != rows or len(weight) != rows:
+        raise invalid(where, f"{rows} numbers, one a row of x", f"shape {list(weight.shape)}")
+    weight = weight.reshape(-1)
+    if (weight < 0).any() or not (weight > 0).any():
+        raise invalid(where, "numbers of 0 or more, not all of them 0", weight)
+    return weight
 
 
 def is_arrays(x: Any) -> bool:
     """Whether x holds all rows in memory: NumPy, pandas, tensors, lists, or a dict or list of such."""
-    if isinstance(x, np.ndarray) or tf.is_tensor(x) or _is_pandas(x):
-        return True
     if isinstance(x, dict):
         return all(is_arrays(part) for part in x.values())
-    return isinstance(x, list | tuple) and len(x) > 0
+    return _is_array(x) or (isinstance(x, list | tuple) and len(x) > 0)
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, np.ndarray) or tf.is_tensor(x) or _is_pandas(x)
 
 
 def as_arrays(where: str, x: Any) -> Any:
     """x with every part as a NumPy array or tensor of finite numbers; pandas objects become float32 arrays."""
     if isinstance(x, dict):
         return {name: as_arrays(f"{where}[{name!r}]", part) for name, part in x.items()}
-    if isinstance(x, tuple | list) and x and all(isinstance(part, np.ndarray) or tf.is_tensor(part) for part in x):
+    if isinstance(x, tuple | list) and x and all(_is_array(part) for part in x):
         return [as_arrays(f"{where}[{i}]", part) for i, part in enumerate(x)]
     if not (is_arrays(x)):
         return x

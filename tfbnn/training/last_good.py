@@ -10,11 +10,16 @@ from typing import Any
 import keras
 import numpy as np
 
+to_numpy = keras.ops.convert_to_numpy
+
 TERMS = ("log_likelihood", "kl", "penalty", "loss")
 
 
 class LastGoodWeights(keras.callbacks.Callback):
     """Keeps the weights of the last epoch end at which loss and weights were finite; stops at the first that is not.
+
+    The optimizer's state is kept and given back with them, so that training can go on. It is the first of the
+    callbacks, so that no other one writes or scores weights that are not finite.
 
     Attributes:
         failure: what went wrong, in words, or None.
@@ -26,28 +31,27 @@ class LastGoodWeights(keras.callbacks.Callback):
         self._epoch = 0
         self._good_epoch: int | None = None
         self._weights: list[np.ndarray] = []
+        self._optimizer_state: list[np.ndarray] = []
 
     @classmethod
     @contextlib.contextmanager
-    def guard(cls, callbacks: Any, model: keras.Model) -> Iterator[Any]:
-        """Yields `callbacks` with a guard added; raises its failure when training has ended.
+    def guard(cls, callbacks: Any) -> Iterator[list[keras.callbacks.Callback]]:
+        """Yields `callbacks` with a guard before them; raises its failure when training has ended.
 
         Raises:
-            FloatingPointError: where the loss stopped being finite.
+            FloatingPointError: where loss or weights stopped being finite.
         """
         guard = cls()
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(guard)
-        else:
-            given = callbacks if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
-            callbacks = [*given, guard]
-        yield callbacks
+        yield [guard, *_as_list(callbacks)]
+        if not guard.failure:
+            guard._check_weights()
         if guard.failure:
+            guard._restore()
             raise FloatingPointError(guard.failure)
 
     def on_train_begin(self, logs=None):
         """Keeps the weights that training starts from."""
-        self._weights = self.model.get_weights()
+        self._keep(self.model.get_weights())
 
     def on_epoch_begin(self, epoch, logs=None):
         """Remembers where training is."""
@@ -56,30 +60,47 @@ class LastGoodWeights(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Stops at the first loss that is not finite."""
         if logs and "loss" in logs and not math.isfinite(logs["loss"]):
-            self._stop(batch, logs)
+            self._stop(f"epoch {self._epoch + 1}, step {batch + 1}", _not_finite(logs))
 
     def on_epoch_end(self, epoch, logs=None):
         """Keeps the weights, if they are good."""
-        if self.failure:
-            return
-        weights = self.model.get_weights()
-        if all(np.isfinite(weight).all() for weight in weights if weight.dtype.kind == "f"):
-            self._weights, self._good_epoch = weights, epoch
-        else:
-            self._stop(None, {"weights": math.nan})
+        if not self.failure and self._check_weights():
+            self._good_epoch = epoch
+            self._keep(self.model.get_weights())
 
-    def on_train_end(self, logs=None):
-        """Gives the good weights back after a failure."""
-        if self.failure:
-            self.model.set_weights(self._weights)
+    def _keep(self, weights: list[np.ndarray]) -> None:
+        self._weights = weights
+        self._optimizer_state = [to_numpy(variable) for variable in self.model.optimizer.variables]
 
-    def _stop(self, batch: int | None, logs: dict[str, float]) -> None:
+    def _restore(self) -> None:
+        self.model.set_weights(self._weights)
+        for variable, value in zip(self.model.optimizer.variables, self._optimizer_state, strict=True):
+            variable.assign(value)
+
+    def _check_weights(self) -> bool:
+        """Whether all weights are finite; stops where one is not."""
+        poisoned = [weight.path for weight in self.model.weights if not np.isfinite(to_numpy(weight)).all()]
+        if poisoned:
+            self._stop(f"epoch {self._epoch + 1}", [f"weights {poisoned[0]} = nan or inf"])
+        return not poisoned
+
+    def _stop(self, when: str, terms: list[str]) -> None:
         self.model.stop_training = True
-        terms = [f"{name} = {logs[name]}" for name in (*TERMS, "weights") if not math.isfinite(logs.get(name, 0.0))]
-        when = f"epoch {self._epoch + 1}" + ("" if batch is None else f", step {batch + 1}")
-        kept = "those before training" if self._good_epoch is None else f"those at the end of epoch {self._good_epoch + 1}"
+        good = self._good_epoch
+        kept = "those before training" if good is None else f"those at the end of epoch {good + 1}"
         self.failure = (
             f"Training stopped in {when}: {', '.join(terms)}. The model has its last good weights, {kept}. "
             "Usual causes: a learning rate that is too high (try a tenth), inputs that are not standardised, "
             "or gradients without clipping (clipnorm=1.0 of the optimizer)."
         )
+        self._restore()
+
+
+def _as_list(callbacks: Any) -> list[keras.callbacks.Callback]:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
+
+
+def _not_finite(logs: dict[str, Any]) -> list[str]:
+    return [f"{name} = {float(logs[name])}" for name in TERMS if not math.isfinite(logs.get(name, 0.0))]

@@ -76,6 +76,12 @@ class BayesianModel(keras.Model):
         self._trackers = {name: keras.metrics.Mean(name=name) for name in self._reported()}
         self.built = network.built
 
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """`loss` first, as in Keras, then the metrics of `compile`, then the terms of the ELBO."""
+        others = [metric for metric in super().metrics if metric.name != "loss"]
+        return [self._trackers["loss"], *others]
+
     # --- one draw ------------------------------------------------------------------------------------------------
 
     def call(self, inputs, training=None):
@@ -120,7 +126,17 @@ class BayesianModel(keras.Model):
 
     def kl_divergence(self) -> tf.Tensor:
         """KL(q || p) of all weights: scalar, nats, not scaled by anything."""
-        return tf.add_n([tf.zeros([]), *(layer.kl_divergence() for layer in self.variational_layers)])
+        return tf.add_n([tf.zeros([]), *self._kl_of_layers()])
+
+    def _kl_of_layers(self) -> list[tf.Tensor]:
+        return [layer.kl_divergence() for layer in self.variational_layers]
+
+    def _layer_names(self) -> list[str]:
+        """A name for each variational layer; nested networks may hold layers of one name, which gain a number."""
+        names: list[str] = []
+        for number, layer in enumerate(self.variational_layers):
+            names.append(f"{layer.name}_{number}" if layer.name in names else layer.name)
+        return names
 
     def elbo_terms(
         self, x: Any, y: Any, num_samples: int = 1, seed: int | None = None, sample_weight: Any = None
@@ -155,7 +171,7 @@ class BayesianModel(keras.Model):
     def _terms(self, parameters: tf.Tensor, y: tf.Tensor, sample_weight: Any, num_data: tf.Tensor) -> ElboTerms:
         """ElboTerms of parameters [S, B, P'] and y [B, T]."""
         log_likelihood = self.likelihood.log_prob(parameters, y)
-        kl_per_layer = {layer.name: layer.kl_divergence() for layer in self.variational_layers}
+        kl_per_layer = dict(zip(self._layer_names(), self._kl_of_layers(), strict=True))
         return ElboTerms(
             log_likelihood=num_data * mean_log_likelihood(log_likelihood, sample_weight),
             kl=tf.add_n([tf.zeros([]), *kl_per_layer.values()]),
@@ -187,6 +203,7 @@ class BayesianModel(keras.Model):
         validation_split: float = 0.0,
         validation_data: Any = None,
         *,
+        sample_weight: Any = None,
         num_data: int | None = None,
         **kwargs: Any,
     ):
@@ -195,7 +212,8 @@ class BayesianModel(keras.Model):
         Args:
             x, y: arrays, pandas objects or tensors; or x a dataset that yields (x, y) or (x, y, sample_weight).
             batch_size, epochs, verbose, callbacks, validation_split, validation_data: as in Keras.
-            num_data: N; needed for datasets unless they drop the remainder or know their rows.
+            sample_weight: [N], 0 or more: the batch's log likelihood is sum(w ll) / sum(w); N stays the number of rows.
+            num_data: N; needed for datasets unless they drop the remainder.
             **kwargs: as in Keras.
 
         Returns:
@@ -206,12 +224,17 @@ class BayesianModel(keras.Model):
             FloatingPointError: where the loss stops being finite; the last good weights are restored.
         """
         x, y, rows = arrays.prepare(x, y, self.likelihood)
-        self.num_data = num_data or arrays.training_rows(x, rows, validation_split) or self._known_num_data()
+        sample_weight = arrays.prepare_weights("sample_weight", sample_weight, rows)
+        told = arrays.training_rows(x, rows, validation_split) if num_data is None else num_data
+        self.num_data = self._known_num_data() if told is None else told
         validation_data = arrays.prepare_validation(validation_data, self.likelihood)
-        with LastGoodWeights.guard(callbacks, self) as callbacks:
+        if isinstance(x, tf.data.Dataset):
+            kwargs = {"shuffle": False, **kwargs}  # Keras would warn that it does not shuffle datasets
+        with LastGoodWeights.guard(callbacks) as callbacks:
             return super().fit(
                 x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks,
-                validation_split=validation_split, validation_data=validation_data, **kwargs,
+                validation_split=validation_split, validation_data=validation_data, sample_weight=sample_weight,
+                **kwargs,
             )  # fmt: skip
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
@@ -237,7 +260,7 @@ class BayesianModel(keras.Model):
         """One step on -ELBO / N of a batch."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._known_num_data()
-        y = self.likelihood.match_target(y)
+        y = self._targets(y)
         with tf.GradientTape() as tape:
             parameters = tf.stack([self(x, training=True) for _ in range(self.train_samples)])
             terms = self._terms(parameters, y, sample_weight, tf.cast(self._num_data.value, tf.float32))
@@ -245,21 +268,19 @@ class BayesianModel(keras.Model):
             scaled = self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
         gradients = tape.gradient(scaled, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
-        means = tf.reduce_mean(self.likelihood.mean(parameters), axis=0)
-        return {**self._report(terms, loss), **self._compiled_metrics(x, y, means, sample_weight)}
+        return {**self._report(terms, loss), **self._compiled_metrics(x, y, parameters, sample_weight)}
 
     def test_step(self, data):
         """log (1/S) sum_s p(y|x, w_s), nats a row, of a batch."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y = self.likelihood.match_target(y)
+        y = self._targets(y)
         parameters = self._draws_of(x)
         rows = mixture.log_prob(self.likelihood, parameters, y)
         weight = None if sample_weight is None else tf.reshape(sample_weight, [-1])
         self._trackers["log_likelihood"].update_state(rows, sample_weight=weight)
         self._trackers["loss"].update_state(-rows, sample_weight=weight)
-        means = tf.reduce_mean(self.likelihood.mean(parameters), axis=0)
         scores = {name: self._trackers[name].result() for name in ("loss", "log_likelihood")}
-        return {**scores, **self._compiled_metrics(x, y, means, sample_weight)}
+        return {**scores, **self._compiled_metrics(x, y, parameters, sample_weight)}
 
     def predict_step(self, data):
         """The predictive mean of a batch."""
@@ -270,8 +291,8 @@ class BayesianModel(keras.Model):
         return self.posterior_draws().apply(x, self.seed, 0, self.num_samples)
 
     def _reported(self) -> list[str]:
-        layers = [layer.name for layer in self.variational_layers]
-        return ["loss", "elbo", "log_likelihood", "kl", "beta", "penalty", *(f"kl/{name}" for name in layers)]
+        layers = [f"kl/{name}" for name in self._layer_names()]
+        return ["loss", "elbo", "log_likelihood", "kl", "beta", "penalty", *layers]
 
     def _report(self, terms: ElboTerms, loss: tf.Tensor) -> dict[str, Any]:
         values = {"loss": loss, "elbo": terms.elbo, "log_likelihood": terms.log_likelihood, "kl": terms.kl,
@@ -284,9 +305,25 @@ class BayesianModel(keras.Model):
             self._trackers[name].update_state(value)
         return {name: self._trackers[name].result() for name in values}
 
-    def _compiled_metrics(self, x: Any, y: Any, means: Any, sample_weight: Any) -> dict[str, Any]:
-        every = self.compute_metrics(x, y, means, sample_weight)
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Metrics of `compile` on the predictive mean; `y_pred` is the likelihood's parameters [..., B, P'].
+
+        Keras calls it with what `call` returns to find out the metrics' shapes.
+        """
+        means = self.likelihood.mean(y_pred)
+        if len(means.shape) == 3:
+            means = tf.reduce_mean(means, axis=0)
+        return super().compute_metrics(x, self._targets(y), means, sample_weight)
+
+    def _compiled_metrics(self, x: Any, y: Any, parameters: Any, sample_weight: Any) -> dict[str, Any]:
+        every = self.compute_metrics(x, y, parameters, sample_weight)
         return {name: value for name, value in every.items() if name not in self._trackers}
+
+    def _targets(self, y: Any) -> tf.Tensor:
+        """y [B, T] of a batch."""
+        if y is None:
+            raise invalid("x", "a dataset that yields (x, y) or (x, y, sample_weight)", "one that yields x alone")
+        return self.likelihood.match_target(y)
 
     # --- prediction ----------------------------------------------------------------------------------------------
 

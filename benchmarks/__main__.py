@@ -1,0 +1,25 @@
+"""python -m benchmarks NAME [--help]."""
+
+import importlib
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+NAMES = {
+    "prediction": "S draws against one deterministic pass over B x S rows",
+    "diabetes": "the recipe's error, coverage and KL on random splits, beside ridge regression",
+}
+
+
+def main() -> None:
+    """Runs the benchmark that the first argument names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in NAMES:
+        listing = "\n".join(f"  {known:12} {what}" for known, what in NAMES.items())
+        sys.exit(f"python -m benchmarks NAME, where NAME is one of\n{listing}")
+    importlib.import_module(f"benchmarks.{name}").main(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

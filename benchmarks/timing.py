@@ -1,0 +1,44 @@
+"""Times functions in turn, A B A B, so that a machine whose speed drifts favours none."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+
+def in_turn(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Name -> seconds of each round, after one round that is not counted."""
+    for function in functions.values():
+        function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            begin = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def table(seconds: Mapping[str, list[float]], reference: str) -> str:
+    """Markdown: medians, spread, and the median of the ratios to `reference`, round by round."""
+    lines = ["| what | median ms | min - max ms | ratio |", "|---|---|---|---|"]
+    for name, times in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(times, seconds[reference], strict=True))
+        low, high = 1e3 * min(times), 1e3 * max(times)
+        lines.append(f"| {name} | {1e3 * statistics.median(times):.1f} | {low:.1f} - {high:.1f} | {ratio:.2f} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    devices = ", ".join(device.device_type for device in tf.config.list_physical_devices())
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or "all"
+    versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    return f"{platform.machine()}, {devices}, {len(os.sched_getaffinity(0))} cores, {threads} threads; {versions}, TFP {tfp.__version__}"

@@ -1,0 +1,165 @@
+"""Writes a posterior as one SavedModel that averages over its own draws."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfbnn.core.checks import invalid, one_of, positive_integer
+from tfbnn.core.draws import Draws
+from tfbnn.core.noise import COUPLINGS, check_seed
+from tfbnn.export.versions import version_folder, written_whole
+from tfbnn.likelihoods import serialize as serialize_likelihood
+from tfbnn.prediction import summary
+from tfbnn.prediction.prediction import check_level
+
+EXTRA = "assets.extra"
+PACKAGES = ("tfbnn", "tensorflow", "tensorflow-probability", "keras", "numpy", "pandas", "scikit-learn")
+
+_SCALARS = (tf.TensorSpec([], tf.int32, name="num_samples"), tf.TensorSpec([], tf.int32, name="seed"))
+
+
+def export_saved_model(
+    model_or_draws: Any,
+    path: Any,
+    num_samples: int = 100,
+    seed: int | None = None,
+    level: float = 0.9,
+    coupling: str = "marginal",
+    schema: Any = None,
+    labels: Sequence[str] | None = None,
+    input_shape: Sequence[int] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    tables: Mapping[str, Any] | None = None,
+) -> str:
+    """Writes a SavedModel with the Monte Carlo average inside its graph, for TF Serving or `tf.saved_model.load`.
+
+    Signatures: `serving_default` takes rows only, S and seed are fixed; `sample` takes `num_samples` and `seed`
+    (int32 scalars) too; `draws` as `sample`, and returns `parameters` [S, B, P'] of the likelihood. The first two
+    return, for a regression, `mean`, `stddev`, `aleatoric_stddev`, `epistemic_stddev`, `lower`, `upper`, each [B, T]
+    in units of y; for classes `probabilities` [B, K], `predicted_class` [B], and `predictive_entropy`,
+    `expected_entropy`, `mutual_information`, each [B] in nats.
+
+    Args:
+        model_or_draws: a `BayesianModel`, or the `Draws` of any inference method.
+        path: NAME/VERSION, which must not exist, or NAME, which takes the next version below it.
+        num_samples: S of `serving_default`.
+        seed: of `serving_default`; None: the model's own.
+        level: share of the probability between `lower` and `upper`.
+        coupling: "marginal" or "coherent".
+        schema: a fitted `tfbnn.data.Schema`, whose columns then are the inputs, each [B]; None: one input, `inputs`.
+        labels: of the classes; `predicted_class` then is the label instead of the index.
+        input_shape: of one row, where the network does not tell it.
+        metadata: name -> what JSON can hold, written to `assets.extra/NAME.json`.
+        tables: name -> DataFrame, written to `assets.extra/NAME.csv`.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        InvalidInput: where the version exists, or an argument is out of range. Nothing is left half-written.
+
+    Example:
+        >>> tfbnn.export_saved_model(model, "saved_models/demo")
+        'saved_models/demo/1'
+    """
+    draws = model_or_draws if isinstance(model_or_draws, Draws) else _draws_of(model_or_draws)
+    settings = {
+        "num_samples": positive_integer("num_samples", num_samples),
+        "seed": draws.seed if seed is None else check_seed("seed", seed),
+        "level": check_level(level),
+        "coupling": one_of("coupling", coupling, COUPLINGS),
+    }
+    spec = _array_spec(draws, input_shape) if schema is None else schema.input_signature()
+    encoder = None if schema is None else schema.encoder()
+    folder = version_folder(Path(path))
+    about = {
+        "model": {**settings, "labels": labels and list(labels), "likelihood": serialize_likelihood(draws.likelihood)},
+        "versions": versions(),
+        **({} if schema is None else {"schema": schema.to_dict()}),
+        **(metadata or {}),
+    }
+    with written_whole(folder) as temporary:
+        _write_graphs(temporary, draws, encoder, spec, settings, labels)
+        _write_extra(temporary / EXTRA, about, tables or {})
+    return str(folder)
+
+
+def _draws_of(model: Any) -> Draws:
+    if not hasattr(model, "posterior_draws"):
+        raise invalid("model_or_draws", "a BayesianModel or Draws", model)
+    return model.posterior_draws()
+
+
+def _array_spec(draws: Draws, input_shape: Sequence[int] | None) -> tf.TensorSpec:
+    network = getattr(draws, "network", None)
+    inputs = getattr(network, "inputs", None) or []
+    if input_shape is None and len(inputs) != 1:
+        expected = "the shape of a row, because the network does not tell it (or has several inputs)"
+        raise invalid("input_shape", expected, None, "Pass input_shape=(D,), or begin the network with keras.Input.")
+    shape = inputs[0].shape[1:] if input_shape is None else input_shape
+    dtype = inputs[0].dtype if len(inputs) == 1 else "float32"
+    return tf.TensorSpec([None, *shape], dtype, name="inputs")
+
+
+def _write_graphs(
+    folder: Path, draws: Draws, encoder: Any, spec: Any, settings: Mapping[str, Any], labels: Sequence[str] | None
+) -> None:
+    def parameters(inputs, num_samples, seed):
+        x = inputs if encoder is None else encoder(inputs)
+        return draws.apply(x, seed, 0, num_samples, settings["coupling"])
+
+    def sample(inputs, num_samples, seed):
+        named = summary.outputs(draws.likelihood, parameters(inputs, num_samples, seed), settings["level"])
+        return _with_labels(named, labels)
+
+    def serving_default(inputs):
+        return sample(inputs, settings["num_samples"], settings["seed"])
+
+    archive = keras.export.ExportArchive()
+    archive.track(draws)
+    if encoder is not None:
+        archive.track(encoder)
+    archive.add_endpoint("serving_default", serving_default, [spec])
+    archive.add_endpoint("sample", sample, [spec, *_SCALARS])
+    archive.add_endpoint("draws", _named("parameters", parameters), [spec, *_SCALARS])
+    archive.write_out(str(folder), verbose=False)
+
+
+def _named(name: str, fn: Callable) -> Callable:
+    def named(inputs, num_samples, seed):
+        return {name: fn(inputs, num_samples, seed)}
+
+    return named
+
+
+def _with_labels(named: dict[str, tf.Tensor], labels: Sequence[str] | None) -> dict[str, tf.Tensor]:
+    if labels is None or "predicted_class" not in named:
+        return named
+    return {**named, "predicted_class": tf.gather(tf.constant(list(labels)), named["predicted_class"])}
+
+
+def _write_extra(folder: Path, about: Mapping[str, Any], tables: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in about.items():
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+
+
+def versions() -> dict[str, str]:
+    """Package -> installed version, Python's among them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,145 @@
+"""Asks a SavedModel of `export_saved_model` in Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfbnn import likelihoods
+from tfbnn.core.checks import invalid, positive_integer
+from tfbnn.core.noise import check_seed
+from tfbnn.data.schema import Schema
+from tfbnn.export.saved_model import EXTRA
+from tfbnn.export.versions import newest_version
+from tfbnn.prediction import Prediction
+from tfbnn.prediction.monte_carlo import ROWS_PER_CALL
+from tfbnn.prediction.summary import in_order
+
+
+def load_saved_model(path: Any) -> ServedModel:
+    """The SavedModel in `path`, or in the newest version below it.
+
+    Raises:
+        InvalidInput: where there is none, or it was not written by `export_saved_model`.
+
+    Example:
+        >>> tfbnn.load_saved_model("saved_models/diabetes").predict(frame)["mean"]
+    """
+    return ServedModel(newest_version(Path(path)))
+
+
+class ServedModel:
+    """A SavedModel and what is written beside it.
+
+    Attributes:
+        path: its version folder.
+        about: name -> content of each JSON file in `assets.extra/` (`model`, `versions`, and, from a recipe,
+            `schema`, `recipe`, `scores`).
+        schema: of the columns it takes, or None where it takes an array.
+        labels: of its classes, or None.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.about = read_about(path)
+        self.schema = Schema.from_dict(self.about["schema"]) if "schema" in self.about else None
+        self.labels = self.about["model"]["labels"]
+        self._loaded = _load(path)
+
+    @property
+    def likelihood(self) -> likelihoods.Likelihood:
+        """The likelihood whose parameters the signature `draws` returns."""
+        return likelihoods.deserialize(self.about["model"]["likelihood"])
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        """Name -> concrete function."""
+        return self._loaded.signatures
+
+    def predict(self, x: Any, num_samples: int | None = None, seed: int | None = None) -> dict[str, np.ndarray]:
+        """The named outputs for rows x.
+
+        Args:
+            x: a DataFrame, or mapping of columns, for a model with a schema; else an array [B, ...].
+            num_samples, seed: None: as fixed at export (signature `serving_default`); else signature `sample`.
+
+        Returns:
+            Name -> array, as `export_saved_model` says.
+
+        Raises:
+            InvalidInput: for missing columns, zero rows, values that cannot be read, num_samples below 1.
+        """
+        if num_samples is None and seed is None:
+            return self._run("serving_default", x)
+        return self._run("sample", x, **self._scalars(num_samples, seed))
+
+    def predict_distribution(self, x: Any, num_samples: int | None = None, seed: int | None = None) -> Prediction:
+        """The predictive distribution of rows x, from the signature `draws`."""
+        chunks = self._chunks("draws", x, **self._scalars(num_samples, seed))
+        return Prediction(np.concatenate([chunk["parameters"] for chunk in chunks], axis=1), self.likelihood)
+
+    def _scalars(self, num_samples: int | None, seed: int | None) -> dict[str, tf.Tensor]:
+        settings = self.about["model"]
+        num_samples = positive_integer("num_samples", settings["num_samples"] if num_samples is None else num_samples)
+        seed = check_seed("seed", settings["seed"] if seed is None else seed)
+        return {"num_samples": tf.constant(num_samples), "seed": tf.constant(seed)}
+
+    def _run(self, signature: str, x: Any, **scalars: tf.Tensor) -> dict[str, np.ndarray]:
+        chunks = list(self._chunks(signature, x, **scalars))
+        return in_order({name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]})
+
+    def _chunks(self, signature: str, x: Any, **scalars: tf.Tensor) -> Iterator[dict[str, np.ndarray]]:
+        fn = self._loaded.signatures[signature]
+        inputs = self._inputs(x)
+        num_rows = len(next(iter(inputs.values())))
+        for start in range(0, num_rows, ROWS_PER_CALL):
+            rows = {name: tf.constant(values[start : start + ROWS_PER_CALL]) for name, values in inputs.items()}
+            outputs = {name: tensor.numpy() for name, tensor in fn(**rows, **scalars).items()}
+            yield {name: _decoded(values) for name, values in outputs.items()}
+
+    def _inputs(self, x: Any) -> dict[str, np.ndarray]:
+        if self.schema is not None:
+            served = self.schema.served_names
+            return {served[name]: values for name, values in self.schema.to_inputs(x).items()}
+        spec = self._loaded.signatures["serving_default"].structured_input_signature[1]["inputs"]
+        array = np.asarray(x, spec.dtype.as_numpy_dtype)
+        if array.ndim != len(spec.shape) or not spec.shape[1:].is_compatible_with(array.shape[1:]) or not len(array):
+            raise invalid("x", f"an array of shape {['B', *spec.shape[1:]]} with one row or more", list(array.shape))
+        return {"inputs": array}
+
+
+def _decoded(values: np.ndarray) -> np.ndarray:
+    return np.array([label.decode() for label in values]) if values.dtype == object else values
+
+
+def _load(path: Path) -> Any:
+    try:
+        return tf.saved_model.load(str(path))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise invalid("path", "a SavedModel that can be read", str(path), f"TensorFlow says: {error}") from None
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Name -> content of each JSON file in `assets.extra/` of a version folder.
+
+    Raises:
+        InvalidInput: where they are missing or cannot be read.
+    """
+    folder = path / EXTRA
+    if not (folder / "model.json").is_file():
+        raise invalid("path", "a SavedModel written by tfbnn (it has assets.extra/model.json)", str(path))
+    return {file.stem: _read_json(file) for file in sorted(folder.glob("*.json"))}
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise invalid("path", "JSON that can be read", str(file), f"{error}.") from None
+
+

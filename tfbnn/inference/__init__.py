@@ -1,0 +1,5 @@
+"""Ways to a posterior, one file a method; every one ends in `Draws`."""
+
+from tfbnn.inference.variational import VariationalInference
+
+__all__ = ["VariationalInference"]

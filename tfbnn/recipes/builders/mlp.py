@@ -1,0 +1,101 @@
+"""The multi-layer perceptron for tables."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+import pydantic
+
+from tfbnn import layers, posteriors, priors
+from tfbnn.core.checks import invalid, one_of
+
+LAYERS = ("DenseFlipout", "DenseLocalReparameterization", "DenseReparameterization", "DenseVariational")
+
+
+class Options(pydantic.BaseModel):
+    """Keys of `model` for builder `mlp`.
+
+    Attributes:
+        hidden: units of each hidden layer; none: a linear model.
+        activation: of the hidden layers, a name of `keras.activations`.
+        layer: class of the Bayesian layers.
+        prior, posterior: of their kernel and bias: a name, or a mapping with `class` and arguments.
+        bayesian: which layers are: "all", "last", or their indices, counted from 0; the others are plain.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    hidden: list[pydantic.PositiveInt] = [50]
+    activation: str = "relu"
+    layer: str = "DenseFlipout"
+    prior: Any = "Normal"
+    posterior: Any = "MeanField"
+    bayesian: Literal["all", "last"] | list[pydantic.NonNegativeInt] = "all"
+
+    @pydantic.field_validator("layer")
+    @classmethod
+    def _known_layer(cls, name: str) -> str:
+        return one_of("layer", name, LAYERS)
+
+    @pydantic.field_validator("activation")
+    @classmethod
+    def _known_activation(cls, name: str) -> str:
+        known = [word for word in dir(keras.activations) if word.islower() and not word.startswith("_")]
+        return one_of("activation", name, [word for word in known if word not in ("get", "serialize", "deserialize")])
+
+    @pydantic.field_validator("prior")
+    @classmethod
+    def _known_prior(cls, identifier: Any) -> Any:
+        priors.get(identifier)
+        return identifier
+
+    @pydantic.field_validator("posterior")
+    @classmethod
+    def _known_posterior(cls, identifier: Any) -> Any:
+        posteriors.get(identifier)
+        return identifier
+
+    @pydantic.model_validator(mode="after")
+    def _bayesian_layers_exist(self) -> Options:
+        last = len(self.hidden)
+        if isinstance(self.bayesian, list) and (not self.bayesian or max(self.bayesian) > last):
+            raise invalid("bayesian", f"'all', 'last', or indices of layers from 0 to {last}", self.bayesian)
+        return self
+
+
+def build(options: Options, num_features: int, num_outputs: int, seed: int) -> keras.Model:
+    """The network [B, D] -> [B, P]: hidden layers, then `num_outputs` linear units.
+
+    Args:
+        options: keys of `model` in the recipe.
+        num_features: D.
+        num_outputs: P, what the likelihood needs.
+        seed: of the initial weights and of the noise in training.
+    """
+    units = [*options.hidden, num_outputs]
+    activations = [options.activation] * len(options.hidden) + [None]
+    network = keras.Sequential([keras.Input((num_features,))], name="mlp")
+    for i, (width, activation) in enumerate(zip(units, activations, strict=True)):
+        make = _bayesian_layer if _is_bayesian(options, i) else _plain_layer
+        network.add(make(options, width, activation, seed + i))
+    return network
+
+
+def _is_bayesian(options: Options, i: int) -> bool:
+    if isinstance(options.bayesian, list):
+        return i in options.bayesian
+    return options.bayesian == "all" or i == len(options.hidden)
+
+
+def _plain_layer(options: Options, units: int, activation: str | None, seed: int) -> keras.layers.Layer:
+    return keras.layers.Dense(units, activation, kernel_initializer=keras.initializers.GlorotUniform(seed))
+
+
+def _bayesian_layer(options: Options, units: int, activation: str | None, seed: int) -> keras.layers.Layer:
+    if options.layer == "DenseVariational":
+        parts = {"make_posterior_fn": options.posterior, "make_prior_fn": options.prior}
+    else:
+        parts = {f"{tensor}_posterior_fn": options.posterior for tensor in ("kernel", "bias")}
+        parts |= {f"{tensor}_prior_fn": options.prior for tensor in ("kernel", "bias")}
+    return getattr(layers, options.layer)(units, activation=activation, seed=seed, **parts)

@@ -1,0 +1,210 @@
+"""Runs a recipe: data -> schema -> network -> training -> scores -> SavedModel."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from tfbnn.core.checks import invalid
+from tfbnn.data import Schema, Table, Target, read_table, split_rows
+from tfbnn.evaluation import score
+from tfbnn.export.saved_model import EXTRA, export_saved_model
+from tfbnn.likelihoods import Likelihood
+from tfbnn.objectives import ElboTerms
+from tfbnn.recipes.spec import Recipe, likelihood_for
+from tfbnn.training import BayesianModel
+
+HELD_OUT = "held_out"
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedData:
+    """A table, split, with what was fitted on its training rows."""
+
+    train: Table
+    held_out: Table
+    schema: Schema
+    target: Target
+    likelihood: Likelihood
+
+    def arrays(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+        """Features [N, D] float32 and target [N, 1]."""
+        return self.schema.encode(table.features), self.target.encode(table.target)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecipeResult:
+    """What a recipe gave.
+
+    Attributes:
+        recipe: as it was run.
+        data: the split table and its schema.
+        model: the trained model on encoded features [B, D].
+        history: name -> value of each epoch.
+        elbo: terms on the training rows after training, nats, by 100 draws.
+        scores: of the held-out rows.
+        path: folder of the SavedModel.
+    """
+
+    recipe: Recipe
+    data: PreparedData
+    model: BayesianModel
+    history: dict[str, list[float]]
+    elbo: ElboTerms
+    scores: dict[str, float]
+    path: Path
+
+    @property
+    def held_out_csv(self) -> Path:
+        """The held-out rows, with their target."""
+        return self.path / EXTRA / f"{HELD_OUT}.csv"
+
+
+def run_recipe(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), verbose: Any = 0) -> RecipeResult:
+    """Reads the data, trains, scores the held-out rows, and exports.
+
+    Args:
+        recipe: what to do.
+        callbacks: Keras callbacks of the training.
+        verbose: of `fit`.
+
+    Returns:
+        The `RecipeResult`.
+
+    Raises:
+        InvalidInput: for data or settings that cannot work; nothing is exported then.
+        FloatingPointError: where the loss stops being finite.
+
+    Example:
+        >>> result = tfbnn.run_recipe(tfbnn.Recipe.from_yaml("recipes/diabetes.yaml"))
+        >>> result.scores["rmse"]
+    """
+    data = prepare_data(recipe)
+    model = build_model(recipe, data)
+    history = train_model(recipe, data, model, callbacks, verbose)
+    x, y = data.arrays(data.held_out)
+    prediction = model.predict_distribution(x, recipe.prediction.num_samples)
+    scores = score(prediction, y, recipe.prediction.level)
+    elbo = _elbo_after_training(data, model)
+    path = _export(recipe, data, model, scores)
+    return RecipeResult(recipe, data, model, history, elbo, scores, path)
+
+
+def prepare_data(recipe: Recipe) -> PreparedData:
+    """Reads and splits the table; schema, target and standardisation are fitted on the training rows alone."""
+    spec = recipe.data
+    kind = "classes" if likelihood_for(recipe.likelihood, num_classes=2).is_classifier else "real"
+    table = read_table(spec.source, spec.target, spec.exclude)
+    Target.fit(table.target, kind)  # a target that cannot be read is told before rows are split by it
+    train, held_out = split_rows(table, spec.test_fraction, recipe.seed, stratify=kind == "classes")
+    schema = Schema.fit(train.features, spec.columns)
+    target = Target.fit(train.target, kind)
+    likelihood = likelihood_for(recipe.likelihood, len(target.labels or ()))
+    _check_classes(likelihood, target)
+    data = PreparedData(train, held_out, schema, target, likelihood.adapt(target.encode(train.target)))
+    data.arrays(held_out)  # held-out rows that cannot be read are told before training, not after
+    return data
+
+
+def _check_classes(likelihood: Likelihood, target: Target) -> None:
+    found = len(target.labels or ())
+    if likelihood.is_classifier and likelihood.num_classes != found:  # type: ignore[attr-defined]
+        raise invalid(
+            "likelihood",
+            f"one for the {found} classes of the target: {', '.join(target.labels)}",
+            type(likelihood).__name__,
+            "Use Bernoulli for two classes, Categorical for more.",
+        )
+
+
+def build_model(recipe: Recipe, data: PreparedData) -> BayesianModel:
+    """The untrained model."""
+    arguments = data.schema.num_features, data.likelihood.num_outputs, recipe.seed
+    try:
+        network = recipe.builder.build(recipe.builder_options, *arguments)
+    except TypeError as error:
+        raise invalid("model", f"keys that builder {recipe.model['builder']} takes", recipe.model, f"{error}.") from error
+    return BayesianModel(
+        network,
+        data.likelihood,
+        beta=recipe.training.beta,
+        train_samples=recipe.training.train_samples,
+        num_samples=recipe.prediction.num_samples,
+        seed=recipe.seed,
+        name=_keras_name(recipe.name),
+    )
+
+
+def _keras_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def train_model(
+    recipe: Recipe, data: PreparedData, model: BayesianModel, callbacks: Sequence[Any] = (), verbose: Any = 0
+) -> dict[str, list[float]]:
+    """Trains the model in place; returns the history."""
+    spec = recipe.training
+    x, y = data.arrays(data.train)
+    validation = round(len(x) * spec.validation_fraction)
+    order = np.random.default_rng(recipe.seed).permutation(len(x))
+    kept, watched = order[validation:], order[:validation]
+    if not len(kept):
+        raise invalid("training.validation_fraction", "a share that leaves rows to train on", spec.validation_fraction)
+    model.compile(keras.optimizers.Adam(spec.learning_rate, clipnorm=spec.clipnorm))
+    history = model.fit(
+        batches(x[kept], y[kept], spec.batch_size, recipe.seed),
+        num_data=len(kept),
+        epochs=spec.epochs,
+        validation_data=(x[watched], y[watched]) if validation else None,
+        callbacks=[*callbacks, *_early_stopping(spec.patience)],
+        verbose=verbose,
+        shuffle=False,  # the dataset shuffles itself
+    )
+    return {name: [float(value) for value in values] for name, values in history.history.items()}
+
+
+def _early_stopping(patience: int | None) -> list[keras.callbacks.Callback]:
+    if patience is None:
+        return []
+    stop = keras.callbacks.EarlyStopping(
+        monitor="val_log_likelihood", mode="max", patience=patience, restore_best_weights=True
+    )
+    return [stop]
+
+
+def batches(x: np.ndarray, y: np.ndarray, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Shuffled batches of (x, y), in another order every epoch, the same orders for the same seed."""
+    rows = tf.data.Dataset.range(len(x)).shuffle(len(x), seed=seed, reshuffle_each_iteration=True).batch(batch_size)
+    x, y = tf.constant(x), tf.constant(y)
+    return rows.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).prefetch(tf.data.AUTOTUNE)
+
+
+def _elbo_after_training(data: PreparedData, model: BayesianModel) -> ElboTerms:
+    x, y = data.arrays(data.train)
+    terms = model.elbo_terms(x, y, num_samples=100)
+    numbers = {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms)}
+    return ElboTerms(**keras.tree.map_structure(float, numbers))
+
+
+def _export(recipe: Recipe, data: PreparedData, model: BayesianModel, scores: dict[str, float]) -> Path:
+    resolved = {"recipe": recipe.resolved(), "scores": scores, "target": data.target.to_dict()}
+    rows = pd.concat([data.held_out.features, data.held_out.target], axis=1)
+    return Path(
+        export_saved_model(
+            model,
+            recipe.export.path or f"saved_models/{recipe.name}",
+            num_samples=recipe.prediction.num_samples,
+            level=recipe.prediction.level,
+            schema=data.schema,
+            labels=data.target.labels or None,
+            metadata=resolved,
+            tables={HELD_OUT: rows},
+        )
+    )

@@ -1,0 +1,267 @@
+"""The schema of recipes: every key, its type and its default; unknown keys are refused."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+from tfbnn import likelihoods
+from tfbnn.core.checks import InvalidInput, invalid, nearest
+from tfbnn.objectives import schedules
+from tfbnn.recipes import builders
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", validate_default=True)
+
+
+class DataSpec(_Section):
+    """Which table, which target.
+
+    Attributes:
+        source: path of a CSV file (relative paths begin at the working directory), or `sklearn:NAME`.
+        target: name of the column to predict.
+        exclude: columns that are left out.
+        columns: name -> "numeric", "categorical" or "boolean", where the guess from the values is wrong.
+        test_fraction: share of the rows that is held out, scored and written beside the model.
+    """
+
+    source: str
+    target: str
+    exclude: list[str] = []
+    columns: dict[str, Literal["numeric", "categorical", "boolean"]] = {}
+    test_fraction: float = pydantic.Field(0.2, gt=0, lt=1)
+
+
+class TrainingSpec(_Section):
+    """How the ELBO is maximised (Adam).
+
+    Attributes:
+        epochs, batch_size, learning_rate: as in Keras.
+        train_samples: draws of the weights a step.
+        beta: weight of the KL: a number, or a mapping with `class` (Constant, Linear) and arguments.
+        clipnorm: largest norm of a gradient; none: not clipped.
+        validation_fraction: share of the training rows that `val_log_likelihood` is measured on.
+        patience: epochs without a better `val_log_likelihood` after which training stops with the best weights.
+    """
+
+    epochs: pydantic.PositiveInt = 200
+    batch_size: pydantic.PositiveInt = 32
+    learning_rate: pydantic.PositiveFloat = 0.01
+    train_samples: pydantic.PositiveInt = 1
+    beta: Any = 1.0
+    clipnorm: pydantic.PositiveFloat | None = None
+    validation_fraction: float = pydantic.Field(0.0, ge=0, lt=1)
+    patience: pydantic.PositiveInt | None = None
+
+    @pydantic.field_validator("beta")
+    @classmethod
+    def _known_beta(cls, identifier: Any) -> Any:
+        schedules.get(identifier)
+        return identifier
+
+    @pydantic.model_validator(mode="after")
+    def _patience_needs_validation(self) -> TrainingSpec:
+        if self.patience is not None and not self.validation_fraction:
+            mend = "Set training.validation_fraction, for example 0.1."
+            raise invalid("patience", "none, because there are no validation rows to watch", self.patience, mend)
+        return self
+
+
+class PredictionSpec(_Section):
+    """What the exported model answers with.
+
+    Attributes:
+        num_samples: S, draws of the weights averaged over.
+        level: share of the probability between `lower` and `upper`.
+    """
+
+    num_samples: pydantic.PositiveInt = 100
+    level: float = pydantic.Field(0.9, gt=0, lt=1)
+
+
+class ExportSpec(_Section):
+    """Where the SavedModel goes.
+
+    Attributes:
+        path: NAME, which takes the next version below it, or NAME/VERSION, which must not exist; none:
+            saved_models/ and the recipe's name.
+    """
+
+    path: str | None = None
+
+
+class Recipe(_Section):
+    """A whole application: data -> network -> training -> scores -> SavedModel.
+
+    Attributes:
+        name: of the application.
+        description: one line, shown by `tfbnn recipes`.
+        seed: of the split, the initial weights, the noise and the predictions.
+        data, model, likelihood, training, prediction, export: see the classes; `model` holds `builder` and its keys.
+
+    Example:
+        >>> recipe = tfbnn.Recipe.from_yaml("recipes/diabetes.yaml")
+        >>> result = tfbnn.run_recipe(recipe)
+    """
+
+    name: str
+    description: str = ""
+    seed: int = pydantic.Field(0, ge=0, lt=2**31)
+    data: DataSpec
+    model: dict[str, Any] = {}
+    likelihood: Any
+    training: TrainingSpec = TrainingSpec()
+    prediction: PredictionSpec = PredictionSpec()
+    export: ExportSpec = ExportSpec()
+
+    _folder: Path = pydantic.PrivateAttr(Path())
+    _allow_imports: bool = pydantic.PrivateAttr(False)
+
+    @pydantic.field_validator("likelihood")
+    @classmethod
+    def _known_likelihood(cls, identifier: Any) -> Any:
+        likelihood_for(identifier, num_classes=2)
+        return identifier
+
+    @classmethod
+    def from_yaml(cls, path: Any, overrides: Iterable[str] = (), allow_imports: bool = False) -> Recipe:
+        """Reads a recipe.
+
+        Args:
+            path: of the YAML file; its name is the recipe's unless it has one.
+            overrides: settings as "training.epochs=50", which win over the file's.
+            allow_imports: whether `model.builder` may name Python code.
+
+        Raises:
+            InvalidInput: for a missing file, unknown keys, wrong values; it names the path in the recipe.
+        """
+        path = Path(path)
+        content = {"name": path.stem, **_read_yaml(path)}
+        for override in overrides:
+            _override(content, override)
+        return cls.from_dict(content, allow_imports, path.parent)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], allow_imports: bool = False, folder: Any = ".") -> Recipe:
+        """The recipe of a mapping as YAML holds it; raises as `from_yaml` does."""
+        recipe = _validated(cls, content, ())
+        recipe._folder, recipe._allow_imports = Path(folder), allow_imports
+        recipe.model = recipe._resolved_model()
+        return recipe
+
+    @property
+    def builder(self) -> builders.Builder:
+        """How the network is built."""
+        return builders.find(self.model.get("builder", "mlp"), self._allow_imports, self._folder)
+
+    @property
+    def builder_options(self) -> Any:
+        """The keys of `model` beside `builder`, checked where the builder says what it takes."""
+        given = {key: value for key, value in self.model.items() if key != "builder"}
+        options = self.builder.options
+        return given if options is None else _validated(options, given, ("model",))
+
+    def _resolved_model(self) -> dict[str, Any]:
+        options = self.builder_options
+        given = options if isinstance(options, dict) else options.model_dump(mode="json")
+        return {"builder": self.model.get("builder", "mlp"), **given}
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with its value, defaults filled in; JSON-able."""
+        return self.model_dump(mode="json")
+
+
+def likelihood_for(identifier: Any, num_classes: int | None) -> likelihoods.Likelihood:
+    """The likelihood that a recipe names; `Categorical` is told the number of classes of the data."""
+    named = {"class": identifier} if isinstance(identifier, str) else identifier
+    if isinstance(named, Mapping) and named.get("class") == "Categorical":
+        named = {"num_classes": num_classes, **named}
+    found = likelihoods.get(named)
+    if found is None:
+        raise invalid("likelihood", "a likelihood", None)
+    return found
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        mend = "`tfbnn recipes` lists those in the folder recipes/."
+        raise invalid("recipe", "a YAML file", str(path), mend)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise invalid("recipe", "YAML that can be read", str(path), " ".join(str(error).split()) + ".") from None
+    if not isinstance(content, dict):
+        raise invalid("recipe", "a mapping of sections (data, model, training, ...)", content)
+    return content
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    *sections, key = path.strip().split(".")
+    if not equals or not key:
+        raise invalid("--set", "SECTION.KEY=VALUE, for example training.epochs=50", override)
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise invalid("--set", f"a path through sections; `{section}` holds a value", override)
+    try:
+        content[key] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise invalid("--set", "a value in YAML", override) from None
+
+
+# --- errors in the recipe's own words ---------------------------------------------------------------------------------
+
+
+def _validated(model: type[pydantic.BaseModel], content: Mapping[str, Any], under: tuple[str, ...]) -> Any:
+    try:
+        return model.model_validate(dict(content))
+    except pydantic.ValidationError as error:
+        raise _in_words(model, error.errors()[0], under) from None
+
+
+def _in_words(model: type[pydantic.BaseModel], error: Mapping[str, Any], under: tuple[str, ...]) -> InvalidInput:
+    location = [str(part) for part in error["loc"] if not str(part).startswith(("list[", "literal["))]
+    path = ".".join([*under, *location])
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidInput):
+        return _told_from(cause, [*under, *location])
+    if error["type"] == "extra_forbidden":
+        return _unknown_key(_section(model, error["loc"][:-1]), path, location[-1])
+    if error["type"] == "missing":
+        return invalid(path, "a value, because it has no default", "nothing", f"Add {path}: ... to the recipe.")
+    if error["type"] in ("model_type", "dict_type"):
+        return invalid(path, "a mapping (key: value)", error["input"])
+    message = error["msg"].removeprefix("Input should be ")
+    return invalid(path, message[0].lower() + message[1:], error["input"])
+
+
+def _told_from(cause: InvalidInput, path: list[str]) -> InvalidInput:
+    """The key's own name stands in `cause.where` already: `prior.scale` found at model.prior is model.prior.scale."""
+    if path and cause.where and cause.where.split(".")[0] == path[-1]:
+        path = path[:-1]
+    return cause.under(".".join(path)) if path else cause
+
+
+def _unknown_key(section: type[pydantic.BaseModel], path: str, key: str) -> InvalidInput:
+    known = ", ".join(section.model_fields)
+    close = nearest(key, section.model_fields)
+    mend = f"Did you mean '{close}'?" if close else ""
+    return InvalidInput(f"Unknown key `{path}` in the recipe. Known here: {known}. {mend}".rstrip())
+
+
+def _section(model: type[pydantic.BaseModel], location: Iterable[Any]) -> type[pydantic.BaseModel]:
+    for part in location:
+        annotation = typing.get_type_hints(model).get(str(part))
+        if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+            model = annotation
+    return model
