@@ -1,9 +1,9 @@
 """S draws of a Bayesian MLP against one compiled deterministic Keras pass over B x S rows.
 
 Equal work: the same architecture, float32, all threads, the same B rows; the deterministic net sees each row S times,
-which is what S plain forward passes would cost at best; its B x S rows lie in a tensor before the clock starts, while
-tfbnn's rows go in as NumPy. Both hand their results back as NumPy. Before anything is timed, marginal and coherent prediction must agree
-in distribution with explicit draws of all weights in NumPy.
+which is what S plain forward passes would cost at best. Its B x S rows lie in a tensor before the clock starts, while
+tfbnn's rows go in as NumPy; both hand their results back as NumPy. Before anything is timed, marginal and coherent
+prediction must agree in distribution with explicit draws of all weights in NumPy.
 """
 
 from __future__ import annotations

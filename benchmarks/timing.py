@@ -41,4 +41,5 @@ def machine() -> str:
     devices = ", ".join(device.device_type for device in tf.config.list_physical_devices())
     threads = tf.config.threading.get_intra_op_parallelism_threads() or "all"
     versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    return f"{platform.machine()}, {devices}, {len(os.sched_getaffinity(0))} cores, {threads} threads; {versions}, TFP {tfp.__version__}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{platform.machine()}, {devices}, {cores} cores, {threads} threads; {versions}, TFP {tfp.__version__}"

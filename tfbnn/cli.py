@@ -61,12 +61,14 @@ def main() -> None:
     except FloatingPointError as error:
         _fail(str(error), USER_ERROR, debug)
     except Exception as error:
-        _fail(f"{type(error).__name__}: {error}\nThis looks like a fault of tfbnn; --debug shows where.", FAILURE, debug)
+        _fail(
+            f"{type(error).__name__}: {error}\nThis looks like a fault of tfbnn; --debug shows where.", FAILURE, debug
+        )
 
 
 def _fail(message: str, code: int, debug: bool) -> None:
     if debug:
-        raise  # noqa: PLE0704 - called while the exception is handled
+        raise
     err.print(f"[bold red]Error:[/] {rich.markup.escape(message)}", soft_wrap=True)
     sys.exit(code)
 
@@ -90,14 +92,14 @@ def train(recipe: RecipeFile, settings: Settings = None, allow_imports: AllowImp
     with _quiet_start():
         from tfbnn.recipes import Recipe, run_recipe
     loaded = Recipe.from_yaml(recipe, settings or (), allow_imports)
-    out.print(f"[bold]{loaded.name}[/]  {rich.markup.escape(loaded.description)}")
+    out.print(f"[bold]{rich.markup.escape(loaded.name)}[/]  {rich.markup.escape(loaded.description)}")
     with _progress_bar() as bar:
         result = run_recipe(loaded, callbacks=[_epoch_callback(bar, loaded.training.epochs)])
     _print_data(result)
     _print_elbo(result.elbo)
     _print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
-    out.print(f"\nSavedModel      {result.path}/", soft_wrap=True)
-    out.print(f"Held-out rows   {result.held_out_csv}", soft_wrap=True)
+    out.print(rich.markup.escape(f"\nSavedModel      {result.path}/"), soft_wrap=True)
+    out.print(rich.markup.escape(f"Held-out rows   {result.held_out_csv}"), soft_wrap=True)
 
 
 @app.command()
@@ -144,7 +146,7 @@ def predict(
         _print_predictions(_known_target(served, frame) | named, served.about["model"]["level"])
     else:
         _write_predictions(output, frame, named)
-        out.print(f"{len(frame)} predictions written to {output}", soft_wrap=True)
+        out.print(rich.markup.escape(f"{len(frame)} predictions written to {output}"), soft_wrap=True)
 
 
 @app.command()
@@ -174,10 +176,10 @@ def recipes(folder: Annotated[Path, typer.Argument(help="Where to look.")] = Pat
         raise invalid("folder", "a folder that holds recipes (*.yaml)", str(folder))
     table = _table("recipe", "what")
     for file in files:
-        with contextlib.suppress(yaml.YAMLError):
-            content = yaml.safe_load(file.read_text())
+        with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError, OSError):
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
             if isinstance(content, dict) and "data" in content:
-                table.add_row(str(file), rich.markup.escape(str(content.get("description", ""))))
+                table.add_row(rich.markup.escape(str(file)), rich.markup.escape(str(content.get("description", ""))))
     out.print(table)
     out.print("\ntfbnn train RECIPE runs one; --set training.epochs=50 changes a setting.")
 
@@ -218,6 +220,9 @@ def _quiet_start() -> Iterator[None]:
         import tensorflow as tf
 
         tf.config.list_logical_devices()  # where it looks for GPUs, and says so
+        import keras
+
+        keras.config.disable_traceback_filtering()  # which wraps our errors in a report of Keras' calls
         yield
     finally:
         os.dup2(kept, 2)
@@ -271,6 +276,8 @@ def _from_recipe(served: Any) -> dict[str, Any]:
 
 
 def _refuse_output(output: Path | None, overwrite: bool) -> None:
+    if output is not None and output.is_dir():
+        raise invalid("--output", "the name of a file", str(output), "It is a folder.")
     if output is not None and output.exists() and not overwrite:
         raise invalid("--output", "a file that does not exist yet", str(output), "Add --overwrite to replace it.")
 
@@ -280,13 +287,16 @@ def _write_predictions(output: Path, frame: Any, named: dict[str, Any]) -> None:
 
     prefix = "prediction_" if set(named) & set(frame.columns) else ""
     predictions = pd.DataFrame(named).add_prefix(prefix)
-    output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         pd.concat([frame, predictions], axis=1).to_csv(temporary, index=False)
         os.replace(temporary, output)
+    except OSError as error:
+        raise invalid("--output", "a file that can be written", str(output), f"{error.strerror}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _works(device: str) -> bool:
@@ -318,7 +328,7 @@ def _print_data(result: Any) -> None:
         f"{len(data.schema.columns)} columns become {data.schema.num_features} features"
     )
     for column, reason in data.schema.left_out.items():
-        out.print(f"Column '{rich.markup.escape(column)}' was kept out: {reason}", soft_wrap=True)
+        out.print(rich.markup.escape(f"Column '{column}' was kept out: {reason}"), soft_wrap=True)
 
 
 def _print_elbo(elbo: Any) -> None:
@@ -404,14 +414,14 @@ def _cells(values: Any) -> list[str]:
 
 
 def _print_model(path: Path, settings: dict[str, Any]) -> None:
-    out.print(f"[bold]SavedModel[/]  {path}", soft_wrap=True)
+    out.print(f"[bold]SavedModel[/]  {rich.markup.escape(str(path))}", soft_wrap=True)
     out.print(
         f"answers with the average over S = {settings['num_samples']} draws of the weights "
         f"(seed {settings['seed']}, {settings['coupling']} coupling)"
     )
     kind = settings["likelihood"]["class_name"]
     told = f"classes {', '.join(settings['labels'])}" if settings["labels"] else f"{settings['level']:.0%} intervals"
-    out.print(f"likelihood  {kind}; {told}")
+    out.print(f"likelihood  {kind}; {rich.markup.escape(told)}")
     out.print("signatures  serving_default (rows); sample and draws (rows, num_samples, seed)")
 
 
@@ -424,12 +434,17 @@ def _print_inputs(schema: dict[str, Any] | None) -> None:
     fitted = Schema.from_dict(schema)
     table = _table("column", "input", "kind", "missing in training", "values")
     for column in fitted.columns:
-        seen = getattr(column, "vocabulary", None)
-        values = ", ".join(map(repr, seen[:6])) if seen else f"mean {column.mean:.4g}, stddev {column.stddev:.4g}"
-        missing = "" in seen if seen else column.has_missing
+        values, missing = _values_seen(column)
         served = fitted.served_names[column.name]
-        table.add_row(column.name, served, column.kind, "yes" if missing else "no", rich.markup.escape(values))
+        table.add_row(rich.markup.escape(column.name), served, column.kind, "yes" if missing else "no", rich.markup.escape(values))
     out.print(table)
+
+
+def _values_seen(column: Any) -> tuple[str, bool]:
+    """What a column held in training, in words, and whether values were missing."""
+    if column.kind == "categorical":
+        return ", ".join(map(repr, column.vocabulary[:6])), "" in column.vocabulary
+    return f"mean {column.mean:.4g}, stddev {column.stddev:.4g}", column.has_missing
 
 
 def _print_recipe(recipe: dict[str, Any]) -> None:

@@ -95,13 +95,6 @@ def whole_number(value: object) -> int | None:
         return None
 
 
-def finite_number(where: str, value: object) -> float:
-    """Returns `value` as a float; raises where it is no finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise invalid(where, "a finite number", value)
-    return float(value)
-
-
 def positive_number(where: str, value: object) -> float:
     """Returns `value` as a float; raises where it is no finite number above 0."""
     try:
@@ -115,10 +108,10 @@ def positive_number(where: str, value: object) -> float:
 
 def finite_number(where: str, value: object, smallest: float = float("-inf")) -> float:
     """Returns `value` as a float; raises where it is no finite number, or below `smallest`."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < smallest:
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    if not math.isfinite(number) or number < smallest:
         raise invalid(where, "a finite number" + (f", {smallest:g} or more" if math.isfinite(smallest) else ""), value)
-    return float(value)
+    return number
 
 
 def one_of(where: str, value: str, known: Iterable[str]) -> str:

@@ -94,7 +94,7 @@ def noise_for(layer: keras.layers.Layer, generator: keras.random.SeedGenerator) 
 
 
 def seed_pair(seed: Any) -> tf.Tensor:
-    """An int32 scalar seed -> the [2] seed of TensorFlow's stateless functions: (is it negative?, its other 31 bits)."""
+    """An int32 scalar seed -> the [2] seed of TensorFlow's stateless functions: (its sign bit, its other 31 bits)."""
     seed = tf.cast(seed, tf.int32)
     return tf.stack([tf.cast(seed < 0, tf.int32), tf.bitwise.bitwise_and(seed, _LOW_31_BITS)])
 

@@ -15,7 +15,6 @@ import tensorflow as tf
 from tfbnn.core.checks import InvalidInput, invalid, nearest, one_of, unknown_name
 from tfbnn.data.columns import KINDS, CategoricalColumn, Column, NumberColumn, column_from_dict, fit_column
 
-
 RESERVED = ("num_samples", "seed")  # scalar inputs that a served model has beside its columns
 
 

@@ -130,11 +130,15 @@ def _load_sklearn(name: str) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    if path.is_dir():
+        raise invalid("data.source", "a CSV file, no folder", str(path))
     if not path.is_file():
         raise invalid("data.source", f"a file that exists (looked from {Path.cwd()})", str(path))
     try:
         header = pd.read_csv(path, header=None, nrows=1, dtype=str)
         frame = _parsed(path)
+    except OSError as error:
+        raise invalid("data.source", "a file that can be read", str(path), f"{error.strerror or error}.") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
         raise _not_csv(path, str(error)) from error
     _refuse_duplicates(header.iloc[0].dropna())

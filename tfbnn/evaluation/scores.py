@@ -21,7 +21,11 @@ def score(prediction: Prediction, y: Any, level: float = 0.9) -> dict[str, float
         `log_likelihood`: of the predictive mixture, nats a row, higher is better. Regression: `rmse`, `mae` and
         `interval_width` in units of y, `coverage`: share of targets inside the interval. Classes: `accuracy`, and
         `brier`, the mean squared distance of the probabilities from the one-hot class.
+
+    Raises:
+        InvalidInput: for a y of another shape, values that are not finite, or indices of no class.
     """
+    prediction.likelihood.check_target("y", np.asarray(y))
     shared = {"rows": float(prediction.num_rows), "log_likelihood": float(np.mean(prediction.log_prob(y)))}
     if prediction.likelihood.is_classifier:
         return shared | _of_classes(prediction.probabilities, np.asarray(y).reshape(-1).astype(int))

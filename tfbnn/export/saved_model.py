@@ -77,15 +77,17 @@ def export_saved_model(
         "level": check_level(level),
         "coupling": one_of("coupling", coupling, COUPLINGS),
     }
+    labels = _checked_labels(labels, draws.likelihood)
     spec = _array_spec(draws, input_shape) if schema is None else schema.input_signature()
     encoder = None if schema is None else schema.encoder()
     folder = version_folder(Path(path))
     about = {
-        "model": {**settings, "labels": labels and list(labels), "likelihood": serialize_likelihood(draws.likelihood)},
+        "model": {**settings, "labels": labels, "likelihood": serialize_likelihood(draws.likelihood)},
         "versions": versions(),
         **({} if schema is None else {"schema": schema.to_dict()}),
-        **(metadata or {}),
     }
+    _check_metadata(metadata or {}, taken=about)
+    about.update(metadata or {})
     with written_whole(folder) as temporary:
         _write_graphs(temporary, draws, encoder, spec, settings, labels)
         _write_extra(temporary / EXTRA, about, tables or {})
@@ -98,15 +100,42 @@ def _draws_of(model: Any) -> Draws:
     return model.posterior_draws()
 
 
+def _checked_labels(labels: Sequence[str] | None, likelihood: Any) -> list[str] | None:
+    if labels is None:
+        return None
+    if not likelihood.is_classifier:
+        raise invalid("labels", f"None, as {type(likelihood).__name__} has no classes", labels)
+    if isinstance(labels, str) or len(labels) != likelihood.num_classes:
+        raise invalid("labels", f"{likelihood.num_classes} names, one a class", labels)
+    return [str(label) for label in labels]
+
+
+def _check_metadata(metadata: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
+    for name, content in metadata.items():
+        if name in taken:
+            raise invalid("metadata", f"names other than {', '.join(taken)}", name)
+        try:
+            json.dumps(content)
+        except (TypeError, ValueError) as error:
+            raise invalid(f"metadata['{name}']", "what JSON can hold", content, f"{error}.") from None
+
+
 def _array_spec(draws: Draws, input_shape: Sequence[int] | None) -> tf.TensorSpec:
     network = getattr(draws, "network", None)
     inputs = getattr(network, "inputs", None) or []
-    if input_shape is None and len(inputs) != 1:
-        expected = "the shape of a row, because the network does not tell it (or has several inputs)"
+    if len(inputs) > 1:
+        raise invalid("model_or_draws", "a network with one input", f"one with {len(inputs)}")
+    if input_shape is None and not inputs:
+        expected = "the shape of a row, because the network does not tell it"
         raise invalid("input_shape", expected, None, "Pass input_shape=(D,), or begin the network with keras.Input.")
-    shape = inputs[0].shape[1:] if input_shape is None else input_shape
-    dtype = inputs[0].dtype if len(inputs) == 1 else "float32"
-    return tf.TensorSpec([None, *shape], dtype, name="inputs")
+    shape = inputs[0].shape[1:] if input_shape is None else _checked_shape(input_shape)
+    return tf.TensorSpec([None, *shape], inputs[0].dtype if inputs else "float32", name="inputs")
+
+
+def _checked_shape(input_shape: Any) -> list[int]:
+    if isinstance(input_shape, str) or not isinstance(input_shape, Sequence):
+        raise invalid("input_shape", "the shape of a row, for example (8,)", input_shape)
+    return [positive_integer("input_shape", size) for size in input_shape]
 
 
 def _write_graphs(
@@ -149,7 +178,8 @@ def _with_labels(named: dict[str, tf.Tensor], labels: Sequence[str] | None) -> d
 def _write_extra(folder: Path, about: Mapping[str, Any], tables: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in about.items():
-        (folder / f"{name}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (folder / f"{name}.json").write_text(text, encoding="utf-8")
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
 

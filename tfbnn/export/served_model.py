@@ -19,6 +19,9 @@ from tfbnn.export.versions import newest_version
 from tfbnn.prediction import Prediction
 from tfbnn.prediction.monte_carlo import ROWS_PER_CALL
 from tfbnn.prediction.summary import in_order
+from tfbnn.training.arrays import as_arrays
+
+SETTINGS = ("num_samples", "seed", "level", "coupling", "likelihood")  # of `assets.extra/model.json`
 
 
 def load_saved_model(path: Any) -> ServedModel:
@@ -47,7 +50,7 @@ class ServedModel:
     def __init__(self, path: Path):
         self.path = path
         self.about = read_about(path)
-        self.schema = Schema.from_dict(self.about["schema"]) if "schema" in self.about else None
+        self.schema = _schema_of(self.about, path)
         self.labels = self.about["model"]["labels"]
         self._loaded = _load(path)
 
@@ -107,7 +110,7 @@ class ServedModel:
             served = self.schema.served_names
             return {served[name]: values for name, values in self.schema.to_inputs(x).items()}
         spec = self._loaded.signatures["serving_default"].structured_input_signature[1]["inputs"]
-        array = np.asarray(x, spec.dtype.as_numpy_dtype)
+        array = np.asarray(as_arrays("x", x), spec.dtype.as_numpy_dtype)
         if array.ndim != len(spec.shape) or not spec.shape[1:].is_compatible_with(array.shape[1:]) or not len(array):
             raise invalid("x", f"an array of shape {['B', *spec.shape[1:]]} with one row or more", list(array.shape))
         return {"inputs": array}
@@ -115,6 +118,16 @@ class ServedModel:
 
 def _decoded(values: np.ndarray) -> np.ndarray:
     return np.array([label.decode() for label in values]) if values.dtype == object else values
+
+
+def _schema_of(about: Mapping[str, Any], path: Path) -> Schema | None:
+    if "schema" not in about:
+        return None
+    try:
+        return Schema.from_dict(about["schema"])
+    except (KeyError, TypeError, AttributeError):
+        file = path / EXTRA / "schema.json"
+        raise invalid("path", "a schema as tfbnn writes it", str(file), "Export the model again.") from None
 
 
 def _load(path: Path) -> Any:
@@ -133,13 +146,15 @@ def read_about(path: Path) -> dict[str, Any]:
     folder = path / EXTRA
     if not (folder / "model.json").is_file():
         raise invalid("path", "a SavedModel written by tfbnn (it has assets.extra/model.json)", str(path))
-    return {file.stem: _read_json(file) for file in sorted(folder.glob("*.json"))}
+    about = {file.stem: _read_json(file) for file in sorted(folder.glob("*.json"))}
+    if not isinstance(about["model"], dict) or not set(about["model"]) >= {"labels", *SETTINGS}:
+        expected = f"what export_saved_model wrote: {', '.join(SETTINGS)}, labels"
+        raise invalid("path", expected, str(folder / "model.json"), "Export the model again.")
+    return about
 
 
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise invalid("path", "JSON that can be read", str(file), f"{error}.") from None
-
-

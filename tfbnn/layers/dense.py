@@ -136,7 +136,12 @@ class _DenseSeparate(Dense):
         }
 
 
-_SEPARATE_ARGS = """
+@register
+class DenseReparameterization(_DenseSeparate):
+    """Dense layer; one draw of the weights a call serves all rows (reparameterization).
+
+    Right for every posterior; its gradients are noisier than flipout's, because all rows share the draw.
+
     Args:
         units: U, number of outputs.
         activation: name or function, as in `keras.layers.Dense`.
@@ -152,15 +157,7 @@ _SEPARATE_ARGS = """
         seed: of the initial means and of the layer's own noise in training.
 
     Inputs: [B, ..., D]. Outputs: [B, ..., U].
-"""
 
-
-@register
-class DenseReparameterization(_DenseSeparate):
-    __doc__ = f"""Dense layer; one draw of the weights a call serves all rows (reparameterization).
-
-    Right for every posterior; its gradients are noisier than flipout's, because all rows share the draw.
-    {_SEPARATE_ARGS}
     Example:
         >>> tfbnn.layers.DenseReparameterization(10, activation="relu")
 
@@ -172,10 +169,12 @@ class DenseReparameterization(_DenseSeparate):
 
 @register
 class DenseLocalReparameterization(_DenseSeparate):
-    __doc__ = f"""Dense layer; noise is drawn on the outputs, for each row its own (local reparameterization).
+    """Dense layer; noise is drawn on the outputs, for each row its own (local reparameterization).
 
     The fastest to train and the least noisy; needs factorised Gaussian posteriors.
-    {_SEPARATE_ARGS}
+
+    Args, inputs and outputs: those of `DenseReparameterization`.
+
     Example:
         >>> tfbnn.layers.DenseLocalReparameterization(10, activation="relu")
 
@@ -188,10 +187,12 @@ class DenseLocalReparameterization(_DenseSeparate):
 
 @register
 class DenseFlipout(_DenseSeparate):
-    __doc__ = f"""Dense layer; one draw of the weights, turned by random signs for each row (flipout).
+    """Dense layer; one draw of the weights, turned by random signs for each row (flipout).
 
     Rows are nearly independent at about twice the cost of a plain layer; needs factorised Gaussian posteriors.
-    {_SEPARATE_ARGS}
+
+    Args, inputs and outputs: those of `DenseReparameterization`.
+
     Example:
         >>> tfbnn.layers.DenseFlipout(10, activation="relu")
 

@@ -58,6 +58,8 @@ class Likelihood(keras.layers.Layer):
             InvalidInput: for every other mismatch of shapes.
         """
         y = tf.convert_to_tensor(y)
+        if y.shape.rank is None:  # a graph that has seen both [B] and [B, T]
+            y = tf.reshape(y, [-1, 1]) if self.num_targets == 1 else tf.ensure_shape(y, [None, self.num_targets])
         if len(y.shape) == 1 and self.num_targets == 1:
             y = y[:, tf.newaxis]
         if len(y.shape) != 2 or y.shape[-1] != self.num_targets:

@@ -66,5 +66,5 @@ deserialize = _FAMILY.deserialize
 def get(identifier: Any) -> Schedule:
     """The schedule that a number, a name, a mapping with `class`, or an object means."""
     if isinstance(identifier, numbers.Real):
-        return Constant(identifier)
+        return Constant(identifier)  # type: ignore[arg-type]
     return _FAMILY.get(identifier)

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfbnn.core.checks import factory_argument, finite_number, invalid
-from tfbnn.core.checks import finite_number
 from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import gaussian_parameters
 from tfbnn.posteriors.base import (
@@ -21,8 +21,6 @@ from tfbnn.posteriors.base import (
     initializer_argument,
     positive,
 )
-
-tfd = tfp.distributions
 
 MAX_WEIGHTS = 8192  # 4 x 8192^2 bytes = 256 MiB, which an optimizer holds three to four times
 

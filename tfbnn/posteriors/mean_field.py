@@ -9,7 +9,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfbnn.core.checks import finite_number
-from tfbnn.core.checks import finite_number
 from tfbnn.core.serialization import register
 from tfbnn.posteriors.base import (
     INITIAL_RHO,

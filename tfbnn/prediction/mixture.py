@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -48,7 +50,7 @@ def quantile(likelihood: Likelihood, parameters: tf.Tensor, q: tf.Tensor) -> tf.
     return 0.5 * (lower + upper)
 
 
-def distribution(likelihood: Likelihood, parameters: tf.Tensor) -> tfd.Distribution:
+def distribution(likelihood: Likelihood, parameters: tf.Tensor) -> Any:
     """The mixture as a `tfd.MixtureSameFamily` over rows y [T], batch shape [B]."""
     draws_last = tf.transpose(parameters, [1, 0, 2])
     components = tfd.Independent(likelihood.distribution(draws_last), reinterpreted_batch_ndims=1)

@@ -82,7 +82,7 @@ class NetworkDraws(Draws):
 
 
 def _assert_positive(count: tf.Tensor) -> tf.Operation:
-    return tf.debugging.assert_positive(count, "num_samples must be 1 or more: how many draws of the weights to average")
+    return tf.debugging.assert_positive(count, "num_samples, the draws to average over, must be 1 or more")
 
 
 def _map_blocks(make_block: Any, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:

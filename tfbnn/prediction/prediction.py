@@ -179,5 +179,3 @@ def columns(named: dict[str, np.ndarray], labels: Any = None) -> dict[str, np.nd
             endings = labels if labels is not None and name == "probabilities" else range(values.shape[1])
             flat.update({f"{prefix}_{ending}": values[:, k] for k, ending in enumerate(endings)})
     return flat
-
-

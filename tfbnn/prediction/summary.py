@@ -10,7 +10,6 @@ import tensorflow as tf
 from tfbnn.likelihoods import Likelihood
 from tfbnn.prediction import decompose, mixture
 
-
 REGRESSION = ("mean", "lower", "upper", "stddev", "epistemic_stddev", "aleatoric_stddev")
 CLASSES = ("predicted_class", "probabilities", "predictive_entropy", "mutual_information", "expected_entropy")
 

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tfbnn.core.checks import invalid
+from tfbnn.core.checks import InvalidInput, invalid
 from tfbnn.data import Schema, Table, Target, read_table, split_rows
 from tfbnn.evaluation import score
 from tfbnn.export.saved_model import EXTRA, export_saved_model
+from tfbnn.export.versions import version_folder
 from tfbnn.likelihoods import Likelihood
 from tfbnn.objectives import ElboTerms
 from tfbnn.recipes.spec import Recipe, likelihood_for
@@ -86,6 +87,7 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (
         >>> result = tfbnn.run_recipe(tfbnn.Recipe.from_yaml("recipes/diabetes.yaml"))
         >>> result.scores["rmse"]
     """
+    _check_export_path(recipe)
     data = prepare_data(recipe)
     model = build_model(recipe, data)
     history = train_model(recipe, data, model, callbacks, verbose)
@@ -95,6 +97,18 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (
     elbo = _elbo_after_training(data, model)
     path = _export(recipe, data, model, scores)
     return RecipeResult(recipe, data, model, history, elbo, scores, path)
+
+
+def export_path(recipe: Recipe) -> Path:
+    """Where the SavedModel goes: NAME, or NAME/VERSION."""
+    return Path(recipe.export.path or f"saved_models/{recipe.name}")
+
+
+def _check_export_path(recipe: Recipe) -> None:
+    try:
+        version_folder(export_path(recipe))
+    except InvalidInput as error:
+        raise error.at("export.path") from None
 
 
 def prepare_data(recipe: Recipe) -> PreparedData:
@@ -108,14 +122,15 @@ def prepare_data(recipe: Recipe) -> PreparedData:
     target = Target.fit(train.target, kind)
     likelihood = likelihood_for(recipe.likelihood, len(target.labels or ()))
     _check_classes(likelihood, target)
-    data = PreparedData(train, held_out, schema, target, likelihood.adapt(target.encode(train.target)))
+    _check_one_target(likelihood)
+    data = PreparedData(train, held_out, schema, target, _adapted(likelihood, target.encode(train.target)))
     data.arrays(held_out)  # held-out rows that cannot be read are told before training, not after
     return data
 
 
 def _check_classes(likelihood: Likelihood, target: Target) -> None:
     found = len(target.labels or ())
-    if likelihood.is_classifier and likelihood.num_classes != found:  # type: ignore[attr-defined]
+    if likelihood.is_classifier and likelihood.num_classes != found:
         raise invalid(
             "likelihood",
             f"one for the {found} classes of the target: {', '.join(target.labels)}",
@@ -124,15 +139,22 @@ def _check_classes(likelihood: Likelihood, target: Target) -> None:
         )
 
 
+def _check_one_target(likelihood: Likelihood) -> None:
+    if likelihood.num_targets != 1:
+        raise invalid("likelihood.num_targets", "1, as a recipe has one target", likelihood.num_targets)
+
+
+def _adapted(likelihood: Likelihood, y: np.ndarray) -> Likelihood:
+    try:
+        return likelihood.adapt(y)
+    except InvalidInput as error:
+        raise error.at("data.target") from None
+
+
 def build_model(recipe: Recipe, data: PreparedData) -> BayesianModel:
     """The untrained model."""
-    arguments = data.schema.num_features, data.likelihood.num_outputs, recipe.seed
-    try:
-        network = recipe.builder.build(recipe.builder_options, *arguments)
-    except TypeError as error:
-        raise invalid("model", f"keys that builder {recipe.model['builder']} takes", recipe.model, f"{error}.") from error
     return BayesianModel(
-        network,
+        recipe.network(data.schema.num_features, data.likelihood.num_outputs),
         data.likelihood,
         beta=recipe.training.beta,
         train_samples=recipe.training.train_samples,
@@ -157,6 +179,9 @@ def train_model(
     kept, watched = order[validation:], order[:validation]
     if not len(kept):
         raise invalid("training.validation_fraction", "a share that leaves rows to train on", spec.validation_fraction)
+    if spec.patience and not validation:
+        mend = f"There are {len(x)} training rows."
+        raise invalid("training.validation_fraction", "a share of one row or more", spec.validation_fraction, mend)
     model.compile(keras.optimizers.Adam(spec.learning_rate, clipnorm=spec.clipnorm))
     history = model.fit(
         batches(x[kept], y[kept], spec.batch_size, recipe.seed),
@@ -199,7 +224,7 @@ def _export(recipe: Recipe, data: PreparedData, model: BayesianModel, scores: di
     return Path(
         export_saved_model(
             model,
-            recipe.export.path or f"saved_models/{recipe.name}",
+            export_path(recipe),
             num_samples=recipe.prediction.num_samples,
             level=recipe.prediction.level,
             schema=data.schema,

@@ -14,10 +14,18 @@ from tfbnn import likelihoods
 from tfbnn.core.checks import InvalidInput, invalid, nearest
 from tfbnn.objectives import schedules
 from tfbnn.recipes import builders
+from tfbnn.recipes.named import as_number, check_named
 
 
 class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", validate_default=True)
+    model_config = pydantic.ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        if isinstance(value, bool):  # which would pass for the numbers 0 and 1
+            raise invalid(str(info.field_name), "no truth value (true, false, yes, no, on, off)", value)
+        return value
 
 
 class DataSpec(_Section):
@@ -35,7 +43,7 @@ class DataSpec(_Section):
     target: str
     exclude: list[str] = []
     columns: dict[str, Literal["numeric", "categorical", "boolean"]] = {}
-    test_fraction: float = pydantic.Field(0.2, gt=0, lt=1)
+    test_fraction: float = pydantic.Field(default=0.2, gt=0, lt=1)
 
 
 class TrainingSpec(_Section):
@@ -56,14 +64,20 @@ class TrainingSpec(_Section):
     train_samples: pydantic.PositiveInt = 1
     beta: Any = 1.0
     clipnorm: pydantic.PositiveFloat | None = None
-    validation_fraction: float = pydantic.Field(0.0, ge=0, lt=1)
+    validation_fraction: float = pydantic.Field(default=0.0, ge=0, lt=1)
     patience: pydantic.PositiveInt | None = None
 
     @pydantic.field_validator("beta")
     @classmethod
     def _known_beta(cls, identifier: Any) -> Any:
-        schedules.get(identifier)
-        return identifier
+        number = as_number(identifier)
+        if number is None:
+            return check_named("beta", identifier, schedules.get)
+        try:
+            schedules.get(number)
+        except InvalidInput as error:
+            raise error.at("beta") from None
+        return number
 
     @pydantic.model_validator(mode="after")
     def _patience_needs_validation(self) -> TrainingSpec:
@@ -82,7 +96,7 @@ class PredictionSpec(_Section):
     """
 
     num_samples: pydantic.PositiveInt = 100
-    level: float = pydantic.Field(0.9, gt=0, lt=1)
+    level: float = pydantic.Field(default=0.9, gt=0, lt=1)
 
 
 class ExportSpec(_Section):
@@ -112,7 +126,7 @@ class Recipe(_Section):
 
     name: str
     description: str = ""
-    seed: int = pydantic.Field(0, ge=0, lt=2**31)
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
     data: DataSpec
     model: dict[str, Any] = {}
     likelihood: Any
@@ -126,8 +140,14 @@ class Recipe(_Section):
     @pydantic.field_validator("likelihood")
     @classmethod
     def _known_likelihood(cls, identifier: Any) -> Any:
-        likelihood_for(identifier, num_classes=2)
-        return identifier
+        return check_named("likelihood", identifier, lambda named: likelihood_for(named, num_classes=2))
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _name_of_a_folder(cls, name: str) -> str:
+        if not name.strip(".") or set(name) & set("/\\") or name.isdecimal():
+            raise invalid("name", "a name for a folder below saved_models/: no slash, and more than digits", name)
+        return name
 
     @classmethod
     def from_yaml(cls, path: Any, overrides: Iterable[str] = (), allow_imports: bool = False) -> Recipe:
@@ -159,6 +179,14 @@ class Recipe(_Section):
     def builder(self) -> builders.Builder:
         """How the network is built."""
         return builders.find(self.model.get("builder", "mlp"), self._allow_imports, self._folder)
+
+    def network(self, num_features: int, num_outputs: int) -> Any:
+        """The network [B, num_features] -> [B, num_outputs] that the builder makes.
+
+        Raises:
+            InvalidInput: where the builder fails, or gives something else.
+        """
+        return builders.network(self.builder, self.builder_options, num_features, num_outputs, self.seed)
 
     @property
     def builder_options(self) -> Any:
@@ -196,8 +224,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mend = "`tfbnn recipes` lists those in the folder recipes/."
         raise invalid("recipe", "a YAML file", str(path), mend)
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise invalid("recipe", "YAML that can be read", str(path), " ".join(str(error).split()) + ".") from None
     if not isinstance(content, dict):
         raise invalid("recipe", "a mapping of sections (data, model, training, ...)", content)
@@ -207,7 +235,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _override(content: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     *sections, key = path.strip().split(".")
-    if not equals or not key:
+    if not equals or not all((*sections, key)):
         raise invalid("--set", "SECTION.KEY=VALUE, for example training.epochs=50", override)
     for section in sections:
         content = content.setdefault(section, {})
@@ -230,7 +258,7 @@ def _validated(model: type[pydantic.BaseModel], content: Mapping[str, Any], unde
 
 
 def _in_words(model: type[pydantic.BaseModel], error: Mapping[str, Any], under: tuple[str, ...]) -> InvalidInput:
-    location = [str(part) for part in error["loc"] if not str(part).startswith(("list[", "literal["))]
+    location = [str(part) for part in error["loc"] if not str(part).startswith(("list[", "literal[", "[key]"))]
     path = ".".join([*under, *location])
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, InvalidInput):
@@ -241,8 +269,15 @@ def _in_words(model: type[pydantic.BaseModel], error: Mapping[str, Any], under: 
         return invalid(path, "a value, because it has no default", "nothing", f"Add {path}: ... to the recipe.")
     if error["type"] in ("model_type", "dict_type"):
         return invalid(path, "a mapping (key: value)", error["input"])
-    message = error["msg"].removeprefix("Input should be ")
-    return invalid(path, message[0].lower() + message[1:], error["input"])
+    if error["type"] == "invalid_key" or "[key]" in error["loc"]:
+        return invalid(path, "a key that is text", error["input"], "Write it in quotes.")
+    return invalid(path, _expected(error["msg"]), error["input"])
+
+
+def _expected(message: str) -> str:
+    """What pydantic says, as the rest of a sentence that begins with "Expected"."""
+    message = message.removeprefix("Input should be ")
+    return f"a number {message}" if message.startswith(("greater", "less")) else message[0].lower() + message[1:]
 
 
 def _told_from(cause: InvalidInput, path: list[str]) -> InvalidInput:

@@ -10,12 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnn.core.checks import invalid
+from tfbnn.core.traversal import sublayers
 from tfbnn.likelihoods import Likelihood
 
 
-def prepare(
-    x: Any, y: Any, likelihood: Likelihood, names: tuple[str, str] = ("x", "y")
-) -> tuple[Any, Any, int | None]:
+def prepare(x: Any, y: Any, likelihood: Likelihood, names: tuple[str, str] = ("x", "y")) -> tuple[Any, Any, int | None]:
     """Checked arrays and their number of rows; a dataset passes as it is, with None.
 
     Args:
@@ -41,7 +40,20 @@ def prepare(
     if len(y) != rows:
         raise invalid(in_y, f"{rows} rows, as {in_x} has", f"{len(y)} rows")
     likelihood.check_target(in_y, np.asarray(y))
-    return x, y, rows
+    return x, y[:, np.newaxis] if len(y.shape) == 1 else y, rows
+
+
+def build_network(model: keras.Model, x: Any) -> None:
+    """Builds `model` for inputs like x, arrays or a dataset, before its first step; others build when they are called."""
+    if all(layer.built for layer in sublayers(model)) or not (is_arrays(x) or isinstance(x, tf.data.Dataset)):
+        return
+    like = x.element_spec[0] if isinstance(x, tf.data.Dataset) else x
+    model(keras.tree.map_structure(lambda part: keras.KerasTensor([None, *part.shape[1:]], _dtype(part)), like))
+
+
+def _dtype(part: Any) -> str:
+    dtype = tf.as_dtype(part.dtype).name
+    return keras.config.floatx() if dtype == "float64" else dtype
 
 
 def prepare_validation(data: Any, likelihood: Likelihood) -> Any:

@@ -73,7 +73,8 @@ class BayesianModel(keras.Model):
         if num_data is not None:
             self.num_data = num_data
         self._refuse_scaled_layers()
-        self._trackers = {name: keras.metrics.Mean(name=name) for name in self._reported()}
+        self._trackers: dict[str, keras.metrics.Mean] = {}
+        self._add_trackers()
         self.built = network.built
 
     @property
@@ -103,8 +104,11 @@ class BayesianModel(keras.Model):
 
     def build(self, input_shape):
         """Builds the network."""
-        if not self.network.built:
+        builds_itself_when_called = type(self.network).build is keras.Model.build
+        if not self.network.built and not builds_itself_when_called:
             self.network.build(input_shape)
+        self._refuse_scaled_layers()
+        self._add_trackers()  # a network may make its layers when it is built
         self.built = True
 
     # --- the ELBO ------------------------------------------------------------------------------------------------
@@ -230,12 +234,20 @@ class BayesianModel(keras.Model):
         validation_data = arrays.prepare_validation(validation_data, self.likelihood)
         if isinstance(x, tf.data.Dataset):
             kwargs = {"shuffle": False, **kwargs}  # Keras would warn that it does not shuffle datasets
+        self._build_for(x)
         with LastGoodWeights.guard(callbacks) as callbacks:
             return super().fit(
                 x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks,
                 validation_split=validation_split, validation_data=validation_data, sample_weight=sample_weight,
                 **kwargs,
             )  # fmt: skip
+
+    def _build_for(self, x: Any) -> None:
+        """Makes all variables before the first step, so that the weights that training starts from can be kept."""
+        with self.distribute_strategy.scope():
+            arrays.build_network(self, x)
+            if self.compiled and self.optimizer is not None and not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
         """As `keras.Model.evaluate`: `loss`, `log_likelihood` of the mixture (nats a row), and compiled metrics."""
@@ -289,6 +301,11 @@ class BayesianModel(keras.Model):
 
     def _draws_of(self, x: Any) -> tf.Tensor:
         return self.posterior_draws().apply(x, self.seed, 0, self.num_samples)
+
+    def _add_trackers(self) -> None:
+        for name in self._reported():
+            if name not in self._trackers:
+                self._trackers[name] = keras.metrics.Mean(name=name)
 
     def _reported(self) -> list[str]:
         layers = [f"kl/{name}" for name in self._layer_names()]

@@ -8,7 +8,8 @@ import keras
 import pydantic
 
 from tfbnn import layers, posteriors, priors
-from tfbnn.core.checks import invalid, one_of
+from tfbnn.core.checks import InvalidInput, invalid, one_of
+from tfbnn.recipes.named import check_named
 
 LAYERS = ("DenseFlipout", "DenseLocalReparameterization", "DenseReparameterization", "DenseVariational")
 
@@ -20,7 +21,8 @@ class Options(pydantic.BaseModel):
         hidden: units of each hidden layer; none: a linear model.
         activation: of the hidden layers, a name of `keras.activations`.
         layer: class of the Bayesian layers.
-        prior, posterior: of their kernel and bias: a name, or a mapping with `class` and arguments.
+        prior, posterior: of their kernel and bias: a name, or a mapping with `class` and arguments. A prior of none
+            goes with posterior Deterministic alone.
         bayesian: which layers are: "all", "last", or their indices, counted from 0; the others are plain.
     """
 
@@ -47,14 +49,12 @@ class Options(pydantic.BaseModel):
     @pydantic.field_validator("prior")
     @classmethod
     def _known_prior(cls, identifier: Any) -> Any:
-        priors.get(identifier)
-        return identifier
+        return None if identifier is None else check_named("prior", identifier, priors.get)
 
     @pydantic.field_validator("posterior")
     @classmethod
     def _known_posterior(cls, identifier: Any) -> Any:
-        posteriors.get(identifier)
-        return identifier
+        return check_named("posterior", identifier, posteriors.get)
 
     @pydantic.model_validator(mode="after")
     def _bayesian_layers_exist(self) -> Options:
@@ -72,14 +72,28 @@ def build(options: Options, num_features: int, num_outputs: int, seed: int) -> k
         num_features: D.
         num_outputs: P, what the likelihood needs.
         seed: of the initial weights and of the noise in training.
+
+    Raises:
+        InvalidInput: where layer, prior and posterior do not go together.
     """
     units = [*options.hidden, num_outputs]
     activations = [options.activation] * len(options.hidden) + [None]
     network = keras.Sequential([keras.Input((num_features,))], name="mlp")
     for i, (width, activation) in enumerate(zip(units, activations, strict=True)):
         make = _bayesian_layer if _is_bayesian(options, i) else _plain_layer
-        network.add(make(options, width, activation, seed + i))
+        try:
+            network.add(make(options, width, activation, seed + i))
+        except InvalidInput as error:
+            raise _of_the_key(error) from None
     return network
+
+
+def _of_the_key(error: InvalidInput) -> InvalidInput:
+    """`kernel_posterior_fn` of a layer is the recipe's `posterior`."""
+    for key in ("prior", "posterior"):
+        if (error.where or "").endswith(f"_{key}_fn"):
+            return error.at(key)
+    return error
 
 
 def _is_bayesian(options: Options, i: int) -> bool:
