@@ -1,0 +1,115 @@
+"""The table of cases: one line a public class; every property of this folder holds for each of them.
+
+A case of any family is tried inside a `BayesianModel` that uses it (`model_of`).
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfbnn
+from tfbnn import layers, likelihoods, objectives, posteriors, priors
+
+FAMILIES = {
+    "layer": layers,
+    "posterior": posteriors,
+    "prior": priors,
+    "likelihood": likelihoods,
+    "schedule": objectives,
+}
+
+
+@keras.saving.register_keras_serializable("conformance")
+def student_posterior(dtype, shape, name, trainable, add_variable_fn):
+    """A posterior that is no Gaussian: sampled by seed, its KL by Monte Carlo."""
+    loc = add_variable_fn(name=name + "_loc", shape=shape, dtype=dtype, trainable=trainable)
+    rho = add_variable_fn(name=name + "_rho", shape=shape, dtype=dtype, trainable=trainable)
+    return tfp.distributions.Independent(
+        tfp.distributions.StudentT(5.0, loc, tfp.util.DeferredTensor(rho, tf.nn.softplus)), len(shape)
+    )
+
+
+@keras.saving.register_keras_serializable("conformance")
+def empirical_prior(dtype, shape, name, trainable, add_variable_fn):
+    """A prior whose one scale is learned."""
+    rho = add_variable_fn(name=name + "_rho", shape=(), dtype=dtype, trainable=trainable)
+    scale = tfp.util.DeferredTensor(rho, tf.nn.softplus)
+    return tfp.distributions.Independent(tfp.distributions.Normal(tf.zeros(shape), scale), len(shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    family: str
+    cls: type
+    make: Callable[[], Any]
+    note: str = ""
+
+    def __str__(self):
+        return "-".join(part for part in (self.family, self.cls.__name__, self.note) if part)
+
+
+CASES = [
+    Case("layer", layers.DenseFlipout, lambda: layers.DenseFlipout(4, "tanh", seed=1)),
+    Case("layer", layers.DenseLocalReparameterization, lambda: layers.DenseLocalReparameterization(4, "tanh", seed=1)),
+    Case("layer", layers.DenseReparameterization, lambda: layers.DenseReparameterization(4, "tanh", seed=1)),
+    Case("layer", layers.DenseVariational, lambda: layers.DenseVariational(4, activation="tanh", seed=1)),
+    Case("layer", layers.DenseFlipout, lambda: layers.DenseFlipout(4, use_bias=False, seed=1), "no bias"),
+    Case("posterior", posteriors.Deterministic, lambda: posteriors.Deterministic("he_normal")),
+    Case("posterior", posteriors.FullCovariance, lambda: posteriors.FullCovariance(initial_rho=-2.0)),
+    Case("posterior", posteriors.MeanField, lambda: posteriors.MeanField(keras.initializers.RandomNormal(0.1), -3.0)),
+    Case("posterior", posteriors.TFPFunction, lambda: posteriors.TFPFunction(student_posterior)),
+    Case("prior", priors.Normal, lambda: priors.Normal(0.1, 0.5)),
+    Case("prior", priors.TFPFunction, lambda: priors.TFPFunction(empirical_prior)),
+    Case("likelihood", likelihoods.Bernoulli, likelihoods.Bernoulli),
+    Case("likelihood", likelihoods.Categorical, lambda: likelihoods.Categorical(3)),
+    Case("likelihood", likelihoods.HeteroscedasticNormal, lambda: likelihoods.HeteroscedasticNormal(2)),
+    Case("likelihood", likelihoods.Normal, lambda: likelihoods.Normal().adapt(target_of(likelihoods.Normal()))),
+    Case("likelihood", likelihoods.Normal, lambda: likelihoods.Normal(scale=0.3, num_targets=2), "known scale"),
+    Case("schedule", objectives.Constant, lambda: objectives.Constant(0.5)),
+    Case("schedule", objectives.Linear, lambda: objectives.Linear(10, 0.1, 0.9)),
+]
+
+
+def public_classes(package: Any) -> list[type]:
+    """The classes in `__all__` that a user makes objects of: abstract are those that say so or have public children."""
+    classes = [getattr(package, name) for name in package.__all__ if inspect.isclass(getattr(package, name))]
+    parents = {parent for cls in classes for parent in cls.__mro__[1:]}
+    return [cls for cls in classes if cls not in parents and not inspect.isabstract(cls)]
+
+
+NUM_ROWS = 16
+X = np.random.default_rng(0).standard_normal((NUM_ROWS, 3)).astype("f")
+
+
+def target_of(likelihood: Any) -> np.ndarray:
+    """Targets that the likelihood takes, [B, T]."""
+    if likelihood.is_classifier:
+        return (np.arange(NUM_ROWS) % likelihood.num_classes)[:, None]
+    return 3 + X[:, : likelihood.num_targets]
+
+
+def model_of(case: Case, **arguments: Any) -> Any:
+    """A BayesianModel of two layers that uses the case's object, the same at each call but for its variables."""
+    made = case.make()
+    likelihood = made if case.family == "likelihood" else likelihoods.Normal()
+    hidden = made if case.family == "layer" else layers.DenseReparameterization(4, "tanh", **_factories(case, made))
+    network = keras.Sequential([keras.Input((3,)), hidden, layers.DenseFlipout(likelihood.num_outputs, seed=2)])
+    beta = made if case.family == "schedule" else 1.0
+    return tfbnn.BayesianModel(network, likelihood, num_data=NUM_ROWS, beta=beta, seed=3, **arguments)
+
+
+def _factories(case: Case, made: Any) -> dict[str, Any]:
+    if case.family not in ("posterior", "prior"):
+        return {}
+    return {f"{tensor}_{case.family}_fn": made for tensor in ("kernel", "bias")}
+
+
+def terms_of(model: Any, seed: int = 5) -> Any:
+    """ElboTerms of the model on the shared rows, by fixed noise."""
+    return model.elbo_terms(X, target_of(model.likelihood), seed=seed)

@@ -1,0 +1,16 @@
+"""Fixtures that tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_path() -> Path:
+    """The folder of benchmark data: $TFBNN_DATA, or ../shared/data beside the repository; else the test is skipped."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = Path(os.environ.get("TFBNN_DATA", beside))
+    if not path.is_dir():
+        pytest.skip(f"no benchmark data at {path}; set TFBNN_DATA to its folder")
+    return path

@@ -1,0 +1,49 @@
+"""sublayers stands on a private walk of Keras (`Layer._flatten_layers`): these tests tell when that changes."""
+
+import keras
+
+from tfbnn.core.traversal import sublayers
+
+
+@keras.saving.register_keras_serializable("test_traversal")
+class Holder(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.direct = keras.layers.Dense(1, name="direct")
+        self.listed = [keras.layers.Dense(1, name="listed")]
+        self.mapped = {"a": keras.layers.Dense(1, name="mapped")}
+
+    def build(self, input_shape):
+        for layer in (self.mapped["a"], self.listed[0], self.direct):
+            layer.build(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
+
+    def call(self, inputs):
+        return self.direct(self.listed[0](self.mapped["a"](inputs)))
+
+
+def nested():
+    inner = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="inner_dense")], name="inner")
+    inputs = keras.Input((2,))
+    shared = keras.layers.Dense(2, name="shared")
+    outputs = Holder(name="holder")(shared(inner(shared(inputs))))
+    return keras.Model(inputs, outputs, name="outer")
+
+
+def test_finds_nested_models_lists_and_mappings():
+    names = {layer.name for layer in sublayers(nested())}
+    assert {"outer", "shared", "inner", "inner_dense", "holder", "direct", "listed", "mapped"} <= names
+
+
+def test_the_layer_itself_is_first_and_each_is_there_once():
+    model = nested()
+    layers = sublayers(model)
+    assert layers[0] is model
+    assert len({id(layer) for layer in layers}) == len(layers)
+
+
+def test_the_order_survives_saving(tmp_path):
+    model = nested()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [layer.name for layer in sublayers(loaded)] == [layer.name for layer in sublayers(model)]
