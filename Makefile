@@ -36,16 +36,17 @@ demo: $(VENV)/installed-demo
 	echo "$(BIN)/tfbnn predict $$model $$rows"; \
 	$(BIN)/tfbnn predict $$model $$rows; \
 	echo; \
-	echo "The model, a SavedModel that averages over the posterior itself:  $$model/"; \
-	echo "The held-out rows that were predicted:                            $$rows"; \
-	echo "The recipe:                                                       recipes/$(RECIPE).yaml"; \
+	echo "Made:"; \
+	echo "  the model, a SavedModel  $$model/"; \
+	echo "  the rows predicted here  $$rows"; \
+	echo "  from the recipe          recipes/$(RECIPE).yaml"; \
 	echo; \
 	echo "Next:"; \
-	echo "  $(BIN)/tfbnn evaluate $$model $$rows          score it on these rows"; \
-	echo "  $(BIN)/tfbnn describe $$model          what it takes in and gives back"; \
-	echo "  $(BIN)/tfbnn recipes          the other recipes"; \
-	echo "  $(BIN)/tfbnn train recipes/$(RECIPE).yaml --set training.epochs=50          change one setting"; \
-	echo "  README.md          the same from Python, and your own data"
+	echo "  score it on these rows   $(BIN)/tfbnn evaluate $$model $$rows"; \
+	echo "  what it takes and gives  $(BIN)/tfbnn describe $$model"; \
+	echo "  the other recipes        $(BIN)/tfbnn recipes"; \
+	echo "  change a setting         $(BIN)/tfbnn train recipes/$(RECIPE).yaml --set training.epochs=50"; \
+	echo "  Python, your own data    README.md"
 
 test: $(VENV)/installed-test
 	@$(BIN)/python -c "import importlib.util as u, sys; where = u.find_spec('tfbnn').origin; \

@@ -17,8 +17,14 @@ if os.path.basename(sys.argv[0]) != "tfbnn":
     from tfbnn.prediction import Prediction
     from tfbnn.training import BayesianModel
 
-# What stands on pandas, pydantic and scikit-learn is imported when it is asked for.
+# What stands on pandas, pydantic and scikit-learn is imported when it is asked for; the rest too, in the command.
 _LAZY = {
+    "BayesianModel": ("tfbnn.training", "BayesianModel"),
+    "Draws": ("tfbnn.core.draws", "Draws"),
+    "ElboTerms": ("tfbnn.objectives", "ElboTerms"),
+    "Prediction": ("tfbnn.prediction", "Prediction"),
+    "load_draws": ("tfbnn.core.draws", "load_draws"),
+    **{family: (f"tfbnn.{family}", None) for family in ("layers", "likelihoods", "objectives", "posteriors", "priors")},
     "data": ("tfbnn.data", None),
     "evaluation": ("tfbnn.evaluation", None),
     "export": ("tfbnn.export", None),

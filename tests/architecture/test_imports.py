@@ -23,7 +23,7 @@ TIERS = [
     ["training"],
     ["inference"],
     ["export", "evaluation", "active", "pruning", "plots"],
-    ["recipes"],
+    ["recipes", "terminal"],
     ["cli"],
 ]
 TIER = {part: number for number, parts in enumerate(TIERS) for part in parts}

@@ -119,7 +119,7 @@ class Family:
         return self.get(keras.saving.deserialize_keras_object(config))
 
     def _make(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        if name not in self.classes:
+        if not isinstance(name, str) or name not in self.classes:
             raise unknown_name(self.argument, name, self.classes)
         cls = self.classes[name]
         known = [parameter for parameter in inspect.signature(cls).parameters if parameter != "kwargs"]

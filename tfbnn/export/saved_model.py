@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfbnn.core.checks import invalid, one_of, positive_integer
 from tfbnn.core.draws import Draws
 from tfbnn.core.noise import COUPLINGS, check_seed
-from tfbnn.export.versions import version_folder, written_whole
+from tfbnn.export.versions import WrittenWhole
 from tfbnn.likelihoods import serialize as serialize_likelihood
 from tfbnn.prediction import summary
 from tfbnn.prediction.prediction import check_level
@@ -80,7 +80,6 @@ def export_saved_model(
     labels = _checked_labels(labels, draws.likelihood)
     spec = _array_spec(draws, input_shape) if schema is None else schema.input_signature()
     encoder = None if schema is None else schema.encoder()
-    folder = version_folder(Path(path))
     about = {
         "model": {**settings, "labels": labels, "likelihood": serialize_likelihood(draws.likelihood)},
         "versions": versions(),
@@ -88,10 +87,10 @@ def export_saved_model(
     }
     _check_metadata(metadata or {}, taken=about)
     about.update(metadata or {})
-    with written_whole(folder) as temporary:
-        _write_graphs(temporary, draws, encoder, spec, settings, labels)
-        _write_extra(temporary / EXTRA, about, tables or {})
-    return str(folder)
+    with WrittenWhole(Path(path)) as version:
+        _write_graphs(version.temporary, draws, encoder, spec, settings, labels)
+        _write_extra(version.temporary / EXTRA, about, tables or {})
+    return str(version.folder)
 
 
 def _draws_of(model: Any) -> Draws:

@@ -133,8 +133,9 @@ def _schema_of(about: Mapping[str, Any], path: Path) -> Schema | None:
 def _load(path: Path) -> Any:
     try:
         return tf.saved_model.load(str(path))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise invalid("path", "a SavedModel that can be read", str(path), f"TensorFlow says: {error}") from None
+    except Exception as error:  # TensorFlow has many for damaged files: OSError, OpError, ValueError, IndexError, ...
+        reason = f"TensorFlow says: {' '.join(str(error).split())}"
+        raise invalid("path", "a SavedModel that can be read", str(path), reason) from None
 
 
 def read_about(path: Path) -> dict[str, Any]:

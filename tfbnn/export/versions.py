@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tfbnn.core.checks import invalid
 
 
 def versions_below(path: Path) -> list[int]:
-    """The integer folders below `path`, smallest first; 7 and 007 are the same number, and TF Serving takes both."""
+    """The integer folders below `path`, smallest first."""
+    return [int(folder.name) for folder in _version_folders(path)]
+
+
+def _version_folders(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
-    return sorted(int(child.name) for child in path.iterdir() if child.is_dir() and child.name.isdecimal())
+    folders = [child for child in path.iterdir() if child.is_dir() and child.name.isdecimal()]
+    return sorted(folders, key=lambda folder: int(folder.name))
 
 
 def version_folder(path: Path) -> Path:
@@ -52,23 +56,45 @@ def newest_version(path: Path) -> Path:
     """
     if (path / "saved_model.pb").is_file():
         return path
-    versions = versions_below(path)
-    if versions and (path / str(versions[-1]) / "saved_model.pb").is_file():
-        return path / str(versions[-1])
+    versions = _version_folders(path)
+    if versions and (versions[-1] / "saved_model.pb").is_file():
+        return versions[-1]
     mend = "tfbnn train RECIPE.yaml makes one, or tfbnn.export_saved_model(model, path)."
     raise invalid("path", "a SavedModel, or a folder of numbered versions of one", str(path), mend)
 
 
-@contextlib.contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `folder`; renames it when the body is done, removes it when the body fails."""
-    temporary = _temporary_beside(folder)
-    try:
-        yield temporary
-        temporary.chmod(0o755)  # mkdtemp's 0700 would keep a server of another user out
-        _rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+class WrittenWhole:
+    """A version folder that appears with all it holds, or not at all.
+
+    Attributes:
+        temporary: where to write, inside the `with` block.
+        folder: what it became: `path` itself where it ends in an integer, else the next integer below it that is
+            free when the block ends, so that two exports at once both land.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.folder = version_folder(path)
+        self.temporary = Path()
+
+    def __enter__(self) -> WrittenWhole:
+        self.temporary = _temporary_beside(self.folder)
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        try:
+            if kind is None:
+                self.temporary.chmod(0o755)  # mkdtemp's 0700 would keep a server of another user out
+                while not _renamed(self.temporary, self.folder):
+                    self.folder = self._next_free()
+        finally:
+            shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def _next_free(self) -> Path:
+        folder = version_folder(self._path)
+        if folder == self.folder:
+            raise invalid("path", "a version folder that nothing has taken meanwhile", str(folder))
+        return folder
 
 
 def _temporary_beside(folder: Path) -> Path:
@@ -79,10 +105,12 @@ def _temporary_beside(folder: Path) -> Path:
         raise invalid("path", "a folder that can be written to", str(folder.parent), f"{error.strerror}.") from error
 
 
-def _rename(temporary: Path, folder: Path) -> None:
+def _renamed(temporary: Path, folder: Path) -> bool:
+    """Whether `folder` was free to take; a folder that is there, and not empty, was taken by another export."""
     try:
-        os.rename(temporary, folder)  # takes the place of an empty folder, refuses any other
-    except OSError as error:
+        os.rename(temporary, folder)
+    except OSError:
         if folder.exists():
-            raise invalid("path", "a version folder that no other export has taken", str(folder)) from error
+            return False
         raise
+    return True

@@ -67,6 +67,18 @@ class Likelihood(keras.layers.Layer):
             raise invalid("y", f"{expected} for {type(self).__name__}", list(y.shape), self._mend_shape())
         return self._cast_target(y)
 
+    def check_outputs(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Returns the network's `outputs`; raises unless they are [B, P]."""
+        P = self.num_outputs
+        if len(outputs.shape) != 2 or outputs.shape[-1] != P:
+            raise invalid(
+                "network",
+                f"a network that puts out [B, {P}] for {type(self).__name__}",
+                f"outputs of shape {list(outputs.shape)}",
+                f"Give its last layer {P} unit{'s' if P > 1 else ''}.",
+            )
+        return outputs
+
     def check_target(self, where: str, y: np.ndarray) -> None:
         """Raises where values of y are impossible under this likelihood; `y` is NumPy [N] or [N, T]."""
 

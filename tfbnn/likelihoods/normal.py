@@ -35,7 +35,7 @@ class _Gaussian(Likelihood):
         Raises:
             InvalidInput: where y is not finite, does not fit T, or does not vary.
         """
-        y = np.asarray(self.match_target(np.asarray(y, np.float64)), np.float64)
+        y = np.asarray(self.match_target(_numbers(y)), np.float64)
         self.check_target("y", y)
         if not (y.std(axis=0) > 0).all():
             raise invalid("y", "training targets that vary", f"{len(y)} rows, all {y[0].tolist()}")
@@ -72,6 +72,13 @@ class _Gaussian(Likelihood):
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "num_targets": self.num_targets}
+
+
+def _numbers(y: Any) -> np.ndarray:
+    try:
+        return np.asarray(y, np.float64)
+    except (TypeError, ValueError):
+        raise invalid("y", "numbers", y) from None
 
 
 @register

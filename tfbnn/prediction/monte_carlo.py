@@ -52,7 +52,8 @@ class NetworkDraws(Draws):
         return draws
 
     def _forward(self, x: Any) -> tf.Tensor:
-        return self.likelihood(tf.cast(self.network(x, training=False), tf.float32))
+        outputs = self.likelihood.check_outputs(self.network(x, training=False))
+        return self.likelihood(tf.cast(outputs, tf.float32))
 
     def _block(self, x: Any, plan: Plan, seed: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
         """Draws block * DRAWS_PER_BLOCK ..., all through the network at once: [DRAWS_PER_BLOCK, B, P']."""

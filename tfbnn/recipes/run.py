@@ -68,13 +68,19 @@ class RecipeResult:
         return self.path / EXTRA / f"{HELD_OUT}.csv"
 
 
-def run_recipe(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (), verbose: Any = 0) -> RecipeResult:
+def run_recipe(
+    recipe: Recipe,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: Any = 0,
+    data: PreparedData | None = None,
+) -> RecipeResult:
     """Reads the data, trains, scores the held-out rows, and exports.
 
     Args:
         recipe: what to do.
         callbacks: Keras callbacks of the training.
         verbose: of `fit`.
+        data: what `prepare_data(recipe)` gave, where it was called before.
 
     Returns:
         The `RecipeResult`.
@@ -88,7 +94,7 @@ def run_recipe(recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = (
         >>> result.scores["rmse"]
     """
     _check_export_path(recipe)
-    data = prepare_data(recipe)
+    data = prepare_data(recipe) if data is None else data
     model = build_model(recipe, data)
     history = train_model(recipe, data, model, callbacks, verbose)
     x, y = data.arrays(data.held_out)

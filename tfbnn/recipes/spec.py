@@ -219,12 +219,23 @@ def likelihood_for(identifier: Any, num_classes: int | None) -> likelihoods.Like
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         mend = "`tfbnn recipes` lists those in the folder recipes/."
         raise invalid("recipe", "a YAML file", str(path), mend)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise invalid("recipe", "YAML that can be read", str(path), " ".join(str(error).split()) + ".") from None
     if not isinstance(content, dict):

@@ -44,10 +44,11 @@ def prepare(x: Any, y: Any, likelihood: Likelihood, names: tuple[str, str] = ("x
 
 
 def build_network(model: keras.Model, x: Any) -> None:
-    """Builds `model` for inputs like x, arrays or a dataset, before its first step; others build when they are called."""
-    if all(layer.built for layer in sublayers(model)) or not (is_arrays(x) or isinstance(x, tf.data.Dataset)):
+    """Builds `model` for inputs like x, arrays or a tf.data dataset, before its first step."""
+    if all(layer.built for layer in sublayers(model.network)) or not (is_arrays(x) or isinstance(x, tf.data.Dataset)):
         return
-    like = x.element_spec[0] if isinstance(x, tf.data.Dataset) else x
+    spec = x.element_spec if isinstance(x, tf.data.Dataset) else x
+    like = spec[0] if isinstance(spec, tuple) else spec
     model(keras.tree.map_structure(lambda part: keras.KerasTensor([None, *part.shape[1:]], _dtype(part)), like))
 
 

@@ -10,8 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 
-to_numpy = keras.ops.convert_to_numpy
-
 TERMS = ("log_likelihood", "kl", "penalty", "loss")
 
 
@@ -70,7 +68,7 @@ class LastGoodWeights(keras.callbacks.Callback):
 
     def _keep(self, weights: list[np.ndarray]) -> None:
         self._weights = weights
-        self._optimizer_state = [to_numpy(variable) for variable in self.model.optimizer.variables]
+        self._optimizer_state = [variable.numpy() for variable in self.model.optimizer.variables]
 
     def _restore(self) -> None:
         self.model.set_weights(self._weights)
@@ -79,7 +77,7 @@ class LastGoodWeights(keras.callbacks.Callback):
 
     def _check_weights(self) -> bool:
         """Whether all weights are finite; stops where one is not."""
-        poisoned = [weight.path for weight in self.model.weights if not np.isfinite(to_numpy(weight)).all()]
+        poisoned = [weight.path for weight in self.model.weights if not np.isfinite(weight.numpy()).all()]
         if poisoned:
             self._stop(f"epoch {self._epoch + 1}", [f"weights {poisoned[0]} = nan or inf"])
         return not poisoned

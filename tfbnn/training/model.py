@@ -89,18 +89,7 @@ class BayesianModel(keras.Model):
         """One draw of the likelihood's complete parameters: [B, ...] -> [B, P']."""
         with kl_owned_by(f"BayesianModel {self.name}"):
             outputs = self.network(inputs, training=training)
-        self._check_outputs(outputs)
-        return self.likelihood(outputs)
-
-    def _check_outputs(self, outputs: Any) -> None:
-        expected = self.likelihood.num_outputs
-        if len(outputs.shape) != 2 or outputs.shape[-1] != expected:
-            raise invalid(
-                "network",
-                f"a network that puts out [B, {expected}] for {type(self.likelihood).__name__}",
-                f"outputs of shape {list(outputs.shape)}",
-                f"Give its last layer {expected} unit{'s' if expected > 1 else ''}.",
-            )
+        return self.likelihood(self.likelihood.check_outputs(outputs))
 
     def build(self, input_shape):
         """Builds the network."""
@@ -195,6 +184,7 @@ class BayesianModel(keras.Model):
         if loss is not None:
             raise invalid("loss", "none: the loss is the negative ELBO", loss, "Choose the likelihood instead.")
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self._build_optimizer()  # so that a model that is saved before it is trained loads without a warning
 
     def fit(
         self,
@@ -246,8 +236,12 @@ class BayesianModel(keras.Model):
         """Makes all variables before the first step, so that the weights that training starts from can be kept."""
         with self.distribute_strategy.scope():
             arrays.build_network(self, x)
-            if self.compiled and self.optimizer is not None and not self.optimizer.built:
-                self.optimizer.build(self.trainable_variables)
+            self._build_optimizer()
+
+    def _build_optimizer(self) -> None:
+        everything_is_built = all(layer.built for layer in sublayers(self.network))
+        if self.compiled and self.optimizer is not None and not self.optimizer.built and everything_is_built:
+            self.optimizer.build(self.trainable_variables)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
         """As `keras.Model.evaluate`: `loss`, `log_likelihood` of the mixture (nats a row), and compiled metrics."""
@@ -384,8 +378,6 @@ class BayesianModel(keras.Model):
     def compile_from_config(self, config):
         """Compiles a loaded model as the saved one was; the optimizer's state follows."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built and self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

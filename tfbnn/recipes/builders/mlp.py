@@ -78,11 +78,12 @@ def build(options: Options, num_features: int, num_outputs: int, seed: int) -> k
     """
     units = [*options.hidden, num_outputs]
     activations = [options.activation] * len(options.hidden) + [None]
+    names = [f"hidden_{i}" for i in range(len(options.hidden))] + ["output"]
     network = keras.Sequential([keras.Input((num_features,))], name="mlp")
-    for i, (width, activation) in enumerate(zip(units, activations, strict=True)):
+    for i, (width, activation, name) in enumerate(zip(units, activations, names, strict=True)):
         make = _bayesian_layer if _is_bayesian(options, i) else _plain_layer
         try:
-            network.add(make(options, width, activation, seed + i))
+            network.add(make(options, width, activation, seed=seed + i, name=name))
         except InvalidInput as error:
             raise _of_the_key(error) from None
     return network
@@ -102,14 +103,14 @@ def _is_bayesian(options: Options, i: int) -> bool:
     return options.bayesian == "all" or i == len(options.hidden)
 
 
-def _plain_layer(options: Options, units: int, activation: str | None, seed: int) -> keras.layers.Layer:
-    return keras.layers.Dense(units, activation, kernel_initializer=keras.initializers.GlorotUniform(seed))
+def _plain_layer(options: Options, units: int, activation: str | None, seed: int, name: str) -> keras.layers.Layer:
+    return keras.layers.Dense(units, activation, kernel_initializer=keras.initializers.GlorotUniform(seed), name=name)
 
 
-def _bayesian_layer(options: Options, units: int, activation: str | None, seed: int) -> keras.layers.Layer:
+def _bayesian_layer(options: Options, units: int, activation: str | None, seed: int, name: str) -> keras.layers.Layer:
     if options.layer == "DenseVariational":
         parts = {"make_posterior_fn": options.posterior, "make_prior_fn": options.prior}
     else:
         parts = {f"{tensor}_posterior_fn": options.posterior for tensor in ("kernel", "bias")}
         parts |= {f"{tensor}_prior_fn": options.prior for tensor in ("kernel", "bias")}
-    return getattr(layers, options.layer)(units, activation=activation, seed=seed, **parts)
+    return getattr(layers, options.layer)(units, activation=activation, seed=seed, name=name, **parts)

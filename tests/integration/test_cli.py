@@ -1,0 +1,667 @@
+"""The command `tfbnn`: what it prints, its exit codes, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import clinic
+import tfbnn
+from tfbnn import cli
+
+CONSOLE_SCRIPT = shutil.which("tfbnn", path=str(Path(sys.executable).parent))
+AS_SCRIPT = "import sys; sys.argv[0] = 'tfbnn'; from tfbnn.cli import main; main()"
+
+
+def in_a_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Runs the command as a shell does, with nothing set that would silence TensorFlow."""
+    command = [CONSOLE_SCRIPT] if CONSOLE_SCRIPT else [sys.executable, "-c", AS_SCRIPT]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    environment["COLUMNS"] = "200"
+    return subprocess.run(
+        [*command, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+class Command:
+    """Runs the command in this process and folder; the same exit codes and output, a second instead of ten."""
+
+    def __init__(self, monkeypatch, capfd, folder: Path):
+        self._monkeypatch, self._capfd, self.folder = monkeypatch, capfd, folder
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        """(exit code, stdout, stderr)."""
+        self._monkeypatch.setattr(sys, "argv", ["tfbnn", *map(str, arguments)])
+        self._capfd.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        printed = self._capfd.readouterr()
+        return code, printed.out, printed.err
+
+    def succeeds(self, *arguments: object) -> str:
+        code, out, err = self(*arguments)
+        assert (code, err) == (0, "")
+        return out
+
+    def is_refused(self, *arguments: object) -> str:
+        """The one message of a mistake; nothing was written for it."""
+        before = tree(self.folder)
+        code, _, err = self(*arguments)
+        assert code == 2, err
+        assert err.startswith("Error: ")
+        assert err.count("Error: ") == 1
+        assert "Traceback" not in err
+        assert "fault of tfbnn" not in err
+        assert tree(self.folder) == before
+        return err
+
+
+def tree(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path) -> Command:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Command(monkeypatch, capfd, tmp_path)
+
+
+def write_recipe(
+    folder: Path, rows: pd.DataFrame | str | bytes, target="score", likelihood="Normal", **sections
+) -> Path:
+    """A recipe beside its CSV file."""
+    csv = folder / "rows.csv"
+    if isinstance(rows, pd.DataFrame):
+        rows.to_csv(csv, index=False)
+    else:
+        csv.write_bytes(rows.encode() if isinstance(rows, str) else rows)
+    recipe = clinic.recipe(csv, target, likelihood, **sections)
+    path = folder / "demo.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(folder, what `tfbnn train` printed), run by a shell once."""
+    folder = tmp_path_factory.mktemp("trained")
+    rows = clinic.rows().rename(columns={"mean radius": "radius [mm]"})
+    recipe = write_recipe(folder, rows, description="rows of a [small] clinic")
+    done = in_a_process("train", str(recipe), "--set", "training.epochs=2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_training_says_nothing_on_stderr(trained):
+    assert trained[1].stderr == ""
+
+
+def test_training_tells_elbo_scores_and_where_all_is(trained):
+    folder, done = trained
+    for line in (
+        "rows of a [small] clinic",
+        "72 training rows, 18 held out; 8 columns become 13 features",
+        "Column 'site' was kept out: all training rows have 'main'",
+        "epoch 2/2",
+        "ELBO of the training rows",
+        "log likelihood  E_q[log p(y|X, w)]",
+        "KL(q || p)",
+        "ELBO = log likelihood - KL",
+        "Scores of the 18 held-out rows",
+        "90% intervals that hold the target",
+        "saved_models/clinic/1/",
+        "saved_models/clinic/1/assets.extra/held_out.csv",
+    ):
+        assert line in done.stdout
+    held_out = pd.read_csv(folder / "saved_models/clinic/1/assets.extra/held_out.csv")
+    assert len(held_out) == 18
+    assert (
+        json.loads((folder / "saved_models/clinic/1/assets.extra/recipe.json").read_text())["training"]["epochs"] == 2
+    )
+
+
+def test_what_was_printed_is_what_evaluate_prints(trained, command):
+    folder, done = trained
+    model = folder / "saved_models" / "clinic"
+    again = command.succeeds("evaluate", model, model / "1" / "assets.extra" / "held_out.csv")
+    scores = [line for line in done.stdout.split("Scores of the")[1].splitlines() if line.startswith((" ", "9"))]
+    scores = [line.split() for line in scores if line.strip() and "─" not in line]
+    assert len(scores) == 6  # the heading among them
+    assert [line for line in scores[1:] if line not in [line.split() for line in again.splitlines()]] == []
+
+
+def test_columns_with_brackets_are_printed_as_they_are(trained, command):
+    assert "radius [mm]" in command.succeeds("describe", trained[0] / "saved_models" / "clinic")
+
+
+BAD_ROWS = {
+    "no file": (None, {"data": {"source": "nowhere.csv"}}, ["`data.source`", "a file that exists", "nowhere.csv"]),
+    "folder": (None, {"data": {"source": "."}}, ["`data.source`", "a CSV file, no folder"]),
+    "unknown set": (None, {"data": {"source": "sklearn:diabets"}}, ["`data.source`", "Did you mean 'diabetes'"]),
+    "empty": ("", {}, ["`data.source`", "CSV file", "rows.csv"]),
+    "binary": (b"\x89PNG\r\n\x1a\n\x00\xff\xfe", {}, ["`data.source`", "CSV file", "rows.csv"]),
+    "semicolons": ("age;score\n1;2\n3;4\n", {}, ["`data.source`", "commas"]),
+    "zero rows": (clinic.rows(90).head(0), {}, ["`data.source`", "at least one row"]),
+    "one row": (clinic.rows(90).head(1), {}, ["`data.test_fraction`", "Rows in the table: 1"]),
+    "two names alike": ("age,age,score\n1,2,3\n4,5,6\n", {"data": {"exclude": []}}, ["`data.source`", "'age'"]),
+    "no such target": (clinic.rows(), {"data": {"target": "scor"}}, ["`data.target`", "Did you mean 'score'"]),
+    "no such column": (clinic.rows(), {"data": {"exclude": ["agee"]}}, ["`data.exclude`", "Did you mean 'age'"]),
+    "no such column of a kind": (
+        clinic.rows(), {"data": {"columns": {"agee": "numeric"}}}, ["`data.columns`", "Did you mean 'age'"],
+    ),
+    "text for numbers": (
+        clinic.rows(), {"data": {"columns": {"ward": "numeric"}}}, ["`data.columns.ward`", "numbers", "row"],
+    ),
+    "target of text": (
+        clinic.rows(), {"data": {"target": "outcome", "exclude": []}}, ["`data.target`", "numbers", "first row 0"],
+    ),
+    "gaps in the target": (
+        clinic.rows().assign(score=lambda rows: rows["score"].where(rows.index != 7)),
+        {}, ["`data.target`", "a value in every row", "1 row has", "first row 7"],
+    ),
+    "infinite target": (
+        clinic.rows().assign(score=lambda rows: rows["score"].where(rows.index != 7, np.inf)),
+        {}, ["`data.target`", "finite", "inf", "first row 7"],
+    ),
+    "constant target": (clinic.rows().assign(score=3.5), {}, ["`data.target`", "targets that vary", "3.5"]),
+    "column all missing": (
+        clinic.rows().assign(age=None), {}, ["`data.columns.age`", "72 missing", "List the column in data.exclude"],
+    ),
+    "infinity": (
+        clinic.rows().assign(BMI=lambda rows: rows["BMI"].where(rows.index != 3, -np.inf)),
+        {}, ["`data.columns.BMI`", "finite", "-inf"],
+    ),
+    "nothing but constants": (
+        clinic.rows()[["site", "score"]], {"data": {"exclude": []}}, ["`data.source`", "more than one value", "main"],
+    ),
+    "nothing but the target": (
+        clinic.rows()[["score"]], {"data": {"exclude": []}}, ["`data.exclude`", "one column left"],
+    ),
+    "a class of one row": (
+        clinic.rows().assign(grade=lambda rows: rows["grade"].where(rows.index != 5, "rare")),
+        {"data": {"target": "grade", "exclude": []}, "likelihood": "Categorical"},
+        ["`data.target`", "at least 2 rows of each class", "'rare'"],
+    ),
+    "one class": (
+        clinic.rows().assign(grade="a"), {"data": {"target": "grade", "exclude": []}, "likelihood": "Categorical"},
+        ["`data.target`", "at least 2 classes", "['a']"],
+    ),
+    "three classes for Bernoulli": (
+        clinic.rows(), {"data": {"target": "grade", "exclude": []}, "likelihood": "Bernoulli"},
+        ["`likelihood`", "3 classes of the target: a, b, c", "'Bernoulli'", "Categorical for more"],
+    ),
+    "two targets": (
+        clinic.rows(), {"likelihood": {"class": "Normal", "num_targets": 2}},
+        ["`likelihood.num_targets`", "one target"],
+    ),
+    "flipout with FullCovariance": (
+        clinic.rows(), {"model": {"posterior": {"class": "FullCovariance"}}},
+        ["`model.posterior`", "flipout", "DenseReparameterization or DenseVariational"],
+    ),
+    "no rows left to train on": (
+        clinic.rows(), {"training": {"validation_fraction": 0.999}},
+        ["`training.validation_fraction`", "rows to train on"],
+    ),
+    "no rows to watch": (
+        clinic.rows(), {"training": {"validation_fraction": 0.001, "patience": 2}},
+        ["`training.validation_fraction`", "one row or more", "72 training rows"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_bad_data_is_refused(command, case):
+    rows, sections, parts = BAD_ROWS[case]
+    recipe = write_recipe(command.folder, clinic.rows() if rows is None else rows, **sections)
+    message = command.is_refused("train", recipe)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs a file that is there and cannot be read")
+def test_a_file_that_cannot_be_read_is_refused(command):
+    recipe = write_recipe(command.folder, clinic.rows(), data={"source": "/proc/self/mem"})
+    assert "a file that can be read" in command.is_refused("train", recipe)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_refused(command):
+    recipe = write_recipe(command.folder, clinic.rows())
+    (command.folder / "rows.csv").chmod(0)
+    code, _, err = command("train", recipe)
+    assert (code, "Permission denied" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["nowhere.yaml"], ["`recipe`", "a YAML file", "'nowhere.yaml'", "tfbnn recipes"]),
+        (["."], ["`recipe`", "a YAML file", "'.'"]),
+        (["demo.yaml", "--set", "training.epoch=5"], ["Unknown key `training.epoch`", "Did you mean 'epochs'"]),
+        (["demo.yaml", "--set", "training.epochs"], ["`--set`", "training.epochs=50"]),
+        (["demo.yaml", "--set", "training.epochs=0"], ["`training.epochs`", "greater than 0", "Received: 0"]),
+        (["demo.yaml", "--set", "prediction.num_samples=0"], ["`prediction.num_samples`", "Received: 0"]),
+        (["demo.yaml", "--set", "model.builder=os:system"], ["`model.builder`", "add --allow-imports"]),
+        (
+            ["demo.yaml", "--set", "export.path=taken/1"],
+            ["`export.path`", "does not exist yet", "taken/1", "export to taken"],
+        ),
+        (["demo.yaml", "--set", "export.path=rows.csv"], ["`export.path`", "a folder", "rows.csv"]),
+        (["demo.yaml", "--set", "export.path=rows.csv/models"], ["`export.path`", "rows.csv is a file"]),
+    ],
+)
+def test_bad_recipes_are_refused(command, arguments, parts):
+    write_recipe(command.folder, clinic.rows())
+    (command.folder / "taken" / "1").mkdir(parents=True)
+    message = command.is_refused("train", *arguments)
+    for part in parts:
+        assert part in message
+
+
+def test_an_export_path_is_looked_at_before_training(command, monkeypatch):
+    """Minutes of training are not thrown away for it."""
+    monkeypatch.setattr("tfbnn.recipes.run.train_model", lambda *_, **__: pytest.fail("it trained"))
+    (command.folder / "taken" / "1").mkdir(parents=True)
+    recipe = write_recipe(command.folder, clinic.rows(), export={"path": "taken/1"})
+    command.is_refused("train", recipe)
+
+
+def test_a_loss_that_is_no_number_stops_and_exports_nothing(command):
+    recipe = write_recipe(command.folder, clinic.rows(), training={"learning_rate": 1e30, "epochs": 3})
+    before = tree(command.folder)
+    code, _, err = command("train", recipe)
+    assert code == 2
+    assert err.startswith("Error: Training stopped in epoch")
+    assert err.count("Error: ") == 1
+    assert "learning rate" in err
+    assert tree(command.folder) == before
+
+
+def test_an_interrupt_says_that_nothing_was_exported(command, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfbnn.recipes.run.train_model", interrupted)
+    recipe = write_recipe(command.folder, clinic.rows())
+    before = tree(command.folder)
+    code, _, err = command("train", recipe)
+    assert code == 130
+    assert err.strip() == "Interrupted. Nothing was exported."
+    assert tree(command.folder) == before
+
+
+def test_a_fault_of_tfbnn_is_told_as_one(command, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("a bug [here]")
+
+    monkeypatch.setattr("tfbnn.recipes.run.train_model", broken)
+    recipe = write_recipe(command.folder, clinic.rows())
+    code, _, err = command("train", recipe)
+    assert code == 1
+    assert "RuntimeError: a bug [here]" in err
+    assert "fault of tfbnn" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_debug_lets_the_traceback_through(command, place):
+    arguments = ["train", "nowhere.yaml"]
+    arguments.insert(place if place == 0 else len(arguments), "--debug")
+    with pytest.raises(tfbnn.core.checks.InvalidInput, match="a YAML file"):
+        command(*arguments)
+
+
+# --- predict and evaluate ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(regression_run) -> Path:
+    return regression_run.path
+
+
+@pytest.fixture
+def asked(command) -> pd.DataFrame:
+    """14 rows in rows.csv."""
+    rows = clinic.rows(14, seed=5)
+    rows.to_csv(command.folder / "rows.csv", index=False)
+    return rows
+
+
+def predictions(command, model, rows: pd.DataFrame, *options) -> pd.DataFrame:
+    rows.to_csv(command.folder / "asked.csv", index=False)
+    command.succeeds("predict", model, "asked.csv", "-o", "answers.csv", "--overwrite", *options)
+    return pd.read_csv(command.folder / "answers.csv")
+
+
+ANSWERS = ["mean", "lower", "upper", "stddev", "epistemic_stddev", "aleatoric_stddev"]
+
+
+def test_predictions_on_the_terminal(command, model, asked):
+    out = command.succeeds("predict", model, "rows.csv")
+    assert "score" in out
+    assert "... and 4 more rows; -o OUT.csv writes all." in out
+    assert "hold the target with probability 90%" in out
+    assert "epistemic" in out
+    assert "aleatoric" in out
+    rows = [line.split() for line in out.splitlines() if line.strip()[:1].isdecimal()]
+    assert len(rows) == 10
+    means = tfbnn.load_saved_model(model).predict(asked)["mean"][:10, 0]
+    np.testing.assert_allclose([float(row[2]) for row in rows], means, atol=0.05)
+
+
+def test_classes_on_the_terminal(command, three_class_run, asked):
+    out = command.succeeds("predict", three_class_run.path, "rows.csv")
+    for word in ("P of", "predicted", "mutual information: epistemic", "expected entropy: aleatoric"):
+        assert word in out
+
+
+def test_predictions_as_csv_stand_beside_the_rows(command, model, asked):
+    out = command.succeeds("predict", model, "rows.csv", "-o", "new/answers.csv")
+    assert "14 predictions written to new/answers.csv" in out
+    written = pd.read_csv(command.folder / "new" / "answers.csv")
+    assert list(written) == [*asked, *ANSWERS]
+    pd.testing.assert_frame_equal(written[list(asked)], pd.read_csv(command.folder / "rows.csv"))
+    for name, values in tfbnn.load_saved_model(model).predict(asked).items():
+        np.testing.assert_allclose(written[name], values[:, 0], rtol=1e-6)
+    assert [path.name for path in (command.folder / "new").iterdir()] == ["answers.csv"]
+
+
+def test_predictions_do_not_replace_columns_of_the_same_name(command, model, asked):
+    written = predictions(command, model, asked.assign(mean=-1.0))
+    assert (written["mean"] == -1.0).all()
+    assert "prediction_mean" in written
+
+
+def test_draws_and_seed_are_those_asked_for(command, model, asked):
+    written = predictions(command, model, asked, "--num-samples", 7, "--seed", 3)
+    expected = tfbnn.load_saved_model(model).predict(asked, num_samples=7, seed=3)
+    np.testing.assert_allclose(written["mean"], expected["mean"][:, 0], rtol=1e-6)
+    assert not np.allclose(written["mean"], tfbnn.load_saved_model(model).predict(asked)["mean"][:, 0], rtol=1e-6)
+
+
+def test_columns_in_another_order_or_extra_change_nothing(command, model, asked):
+    expected = predictions(command, model, asked)[ANSWERS]
+    backwards = asked[asked.columns[::-1]].assign(extra="x")
+    pd.testing.assert_frame_equal(predictions(command, model, backwards)[ANSWERS], expected)
+    needed = asked.drop(columns=[*clinic.TARGETS, "site"])
+    pd.testing.assert_frame_equal(predictions(command, model, needed)[ANSWERS], expected)
+
+
+def test_gaps_and_unseen_categories_are_answered(command, model, asked):
+    gaps = asked.assign(**{"ward": "never seen", "mean radius": np.nan, "2nd visit": None})
+    assert np.isfinite(predictions(command, model, gaps)[ANSWERS]).all(axis=None)
+
+
+def test_one_row_is_answered_as_among_others(command, model, asked):
+    alone = predictions(command, model, asked.head(1))[ANSWERS]
+    np.testing.assert_allclose(alone, predictions(command, model, asked)[ANSWERS].head(1), rtol=1e-5)
+
+
+BAD_QUESTIONS = {
+    "a missing column": (lambda rows: rows.drop(columns="age"), ["`rows.csv`", "'age'"]),
+    "a misspelt column": (
+        lambda rows: rows.rename(columns={"age": "agee"}),
+        ["`rows.csv`", "Is 'agee' meant for 'age'?"],
+    ),
+    "zero rows": (lambda rows: rows.head(0), ["`rows.csv`", "at least one row"]),
+    "infinity": (lambda rows: rows.assign(age=np.inf), ["`column 'age' of rows.csv`", "finite", "inf"]),
+    "text": (lambda rows: rows.assign(age="old"), ["`column 'age' of rows.csv`", "numbers", "'old'", "first row 0"]),
+    "no truth value": (
+        lambda rows: rows.assign(**{"2nd visit": "perhaps"}),
+        ["`column '2nd visit' of rows.csv`", "true or false"],
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+@pytest.mark.parametrize("case", BAD_QUESTIONS)
+def test_rows_that_cannot_be_answered_are_refused(command, model, asked, case, verb):
+    change, parts = BAD_QUESTIONS[case]
+    change(asked).to_csv(command.folder / "rows.csv", index=False)
+    message = command.is_refused(verb, model, "rows.csv")
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [(None, "a file that exists"), (b"", "CSV file"), (b"\x89PNG\x00\xff", "CSV file"), (b"a;b\n1;2\n", "commas")],
+)
+def test_files_that_are_no_rows_are_refused_by_their_name(command, model, verb, content, part):
+    if content is not None:
+        (command.folder / "rows.csv").write_bytes(content)
+    message = command.is_refused(verb, model, "rows.csv")
+    assert "`rows.csv`" in message
+    assert part in message
+
+
+def test_targets_that_cannot_be_scored_are_refused(command, model, three_class_run, asked):
+    cases = [
+        (model, asked.drop(columns="score"), ["a column 'score', the target"]),
+        (model, asked.assign(score="high"), ["numbers", "'high'"]),
+        (model, asked.assign(score=np.nan), ["a value in every row"]),
+        (three_class_run.path, asked.assign(grade="z"), ["one of the 3 classes of the training rows", "'z'"]),
+    ]
+    for served, rows, parts in cases:
+        rows.to_csv(command.folder / "rows.csv", index=False)
+        message = command.is_refused("evaluate", served, "rows.csv")
+        for part in ("`rows.csv`", *parts):
+            assert part in message
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--num-samples", 0], ["`--num-samples`", "1 or more", "Received: 0"]),
+        (["--num-samples", -3], ["`--num-samples`", "Received: -3"]),
+        (["--seed", 2**31], ["`--seed`", "2^31"]),
+        (["-o", "rows.csv"], ["`--output`", "rows.csv", "--overwrite"]),
+        (["-o", "."], ["`--output`", "the name of a file", "It is a folder"]),
+        (["-o", ".", "--overwrite"], ["`--output`", "the name of a file", "It is a folder"]),
+        (["-o", "rows.csv/answers.csv"], ["`--output`", "can be written"]),
+    ],
+)
+def test_bad_options_of_predict_are_refused(command, model, asked, options, parts):
+    message = command.is_refused("predict", model, "rows.csv", *options)
+    for part in parts:
+        assert part in message
+
+
+def test_overwrite_replaces(command, model, asked):
+    (command.folder / "answers.csv").write_text("old")
+    command.succeeds("predict", model, "rows.csv", "-o", "answers.csv", "--overwrite")
+    assert list(pd.read_csv(command.folder / "answers.csv"))[-1] == "aleatoric_stddev"
+
+
+# --- a model that is none ---------------------------------------------------------------------------------------------
+
+
+def broken(model: Path, folder: Path, how: str) -> Path:
+    copy = folder / "broken" / "1"
+    shutil.copytree(model, copy)
+    extra = copy / "assets.extra"
+    data = next((copy / "variables").glob("*.data*"))
+    match how:
+        case "half a graph":
+            (copy / "saved_model.pb").write_bytes((copy / "saved_model.pb").read_bytes()[:5000])
+        case "no graph":
+            (copy / "saved_model.pb").unlink()
+        case "an empty graph":
+            (copy / "saved_model.pb").write_bytes(b"")
+        case "half the weights":
+            data.write_bytes(data.read_bytes()[:100])
+        case "no weights":
+            shutil.rmtree(copy / "variables")
+        case "model.json missing":
+            (extra / "model.json").unlink()
+        case "model.json cut":
+            (extra / "model.json").write_text((extra / "model.json").read_text()[:50])
+        case "model.json a list":
+            (extra / "model.json").write_text("[]")
+        case "model.json without seed":
+            content = json.loads((extra / "model.json").read_text())
+            content.pop("seed")
+            (extra / "model.json").write_text(json.dumps(content))
+        case "schema.json of another kind":
+            (extra / "schema.json").write_text('{"columns": [{"name": "age"}], "left_out": {}}')
+    return copy
+
+
+BROKEN = {
+    "half a graph": "SavedModel that can be read",
+    "no graph": "a SavedModel, or a folder of numbered versions",
+    "an empty graph": "SavedModel that can be read",
+    "half the weights": "SavedModel that can be read",
+    "no weights": "SavedModel that can be read",
+    "model.json missing": "written by tfbnn",
+    "model.json cut": "JSON that can be read",
+    "model.json a list": "what export_saved_model wrote",
+    "model.json without seed": "what export_saved_model wrote",
+    "schema.json of another kind": "a schema as tfbnn writes it",
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_model_is_refused(command, model, asked, how):
+    path = broken(model, command.folder, how)
+    message = command.is_refused("predict", path, "rows.csv")
+    assert "`path`" in message
+    assert str(path) in message
+    assert BROKEN[how] in message
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "describe"])
+@pytest.mark.parametrize("path", ["nowhere", ".", "rows.csv"])
+def test_a_path_without_model_is_refused(command, asked, verb, path):
+    message = command.is_refused(verb, path, *([] if verb == "describe" else ["rows.csv"]))
+    assert "`path`" in message
+    assert f"Received: '{path}'" in message
+    assert "tfbnn train" in message
+
+
+def test_a_model_on_arrays_has_no_target_to_be_scored_by(command, asked):
+    likelihood = tfbnn.likelihoods.Bernoulli()
+    network = keras.Sequential([keras.Input((2,)), tfbnn.layers.DenseFlipout(1)])
+    path = tfbnn.export_saved_model(tfbnn.BayesianModel(network, likelihood), command.folder / "arrays")
+    assert "exported by `tfbnn train`" in command.is_refused("evaluate", path, "rows.csv")
+    out = command.succeeds("describe", path)
+    assert "one array, `inputs`" in out
+
+
+# --- describe, recipes, doctor, and the rest --------------------------------------------------------------------------
+
+
+def test_describe_tells_inputs_outputs_recipe_and_scores(command, regression_run):
+    out = command.succeeds("describe", regression_run.path.parent)
+    for line in (
+        f"SavedModel  {regression_run.path}",
+        "S = 20 draws of the weights (seed 0, marginal coupling)",
+        "90% intervals",
+        "serving_default (rows)",
+        "mean radius",
+        "mean_radius",
+        "arg_2nd_visit",
+        "categorical",
+        "'', 'east', 'north', 'south'",
+        "learning_rate: 0.01",
+        "Scores of its held-out rows",
+        f"{regression_run.scores['rmse']:.4g}",
+        "tensorflow 2.",
+    ):
+        assert line in out
+
+
+def test_describe_tells_the_classes(command, three_class_run):
+    assert "classes a, b, c" in command.succeeds("describe", three_class_run.path)
+
+
+def test_recipes_lists_recipes_alone(command):
+    folder = command.folder / "recipes"
+    folder.mkdir()
+    (folder / "good.yaml").write_text("description: a [good] one\ndata: {source: a.csv, target: y}\n")
+    (folder / "other.yaml").write_text("compose: 3\n")
+    (folder / "cut.yaml").write_text("a: [")
+    (folder / "noise.yaml").write_bytes(b"\xff\xfe\x00")
+    (folder / "folder.yaml").mkdir()
+    out = command.succeeds("recipes")
+    assert "recipes/good.yaml" in out
+    assert "a [good] one" in out
+    assert not [name for name in ("other", "cut", "noise", "folder") if f"{name}.yaml" in out]
+    assert "recipes/good.yaml" in command.succeeds("recipes", "recipes")
+    message = command.is_refused("recipes", "nowhere")
+    assert "holds recipes" in message
+    assert "'nowhere'" in message
+
+
+def test_doctor_tells_versions_and_tries_devices(command):
+    out = command.succeeds("doctor")
+    for word in ("tensorflow", "keras", "numpy", "/device:CPU:0  works"):
+        assert word in out
+
+
+def test_version_and_help(command):
+    assert command.succeeds("--version").strip() == tfbnn.__version__
+    out = command.succeeds("--help")
+    for verb in ("train", "evaluate", "predict", "describe", "recipes", "doctor"):
+        assert verb in out
+        assert "Usage: tfbnn" in command.succeeds(verb, "--help")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["trian"], ["train"], ["predict", "model"], ["train", "a.yaml", "--epochs", "3"]]
+)
+def test_a_command_line_that_is_none_is_exit_code_2(command, arguments):
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert "Usage: tfbnn" in err
+
+
+# --- as a shell runs it -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["recipes", "--help"]])
+def test_help_comes_before_tensorflow_is_imported(arguments, tmp_path):
+    script = (
+        f"import sys; sys.argv = ['tfbnn', *{arguments}]; from tfbnn.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "slow = {'tensorflow', 'keras', 'tensorflow_probability', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_a_mistake_in_a_shell_is_one_line_and_exit_code_2(tmp_path):
+    done = in_a_process("train", "nowhere.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("Error: Invalid value received for `recipe`.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prediction_in_a_shell_is_silent_on_stderr(model, tmp_path):
+    clinic.rows(3).to_csv(tmp_path / "rows.csv", index=False)
+    done = in_a_process("predict", str(model), "rows.csv", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "upper" in done.stdout

@@ -1,0 +1,294 @@
+"""The SavedModel alone: where neither keras nor tfp nor tfbnn can be imported, and by TensorFlow's other loaders."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+import clinic
+import tfbnn
+
+WITHOUT_KERAS = """
+import importlib.util
+import sys
+
+ABSENT = ("keras", "tf_keras", "tensorflow_probability", "tfbnn")
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in ABSENT else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+import numpy as np
+import tensorflow as tf
+
+assert not any(map(importlib.util.find_spec, ABSENT))
+folder, rows, answers = sys.argv[1:]
+loaded = tf.saved_model.load(folder)
+inputs = {name: tf.constant(values) for name, values in np.load(rows, allow_pickle=True).items()}
+scalars = {"num_samples": tf.constant(13), "seed": tf.constant(5)}
+found = {f"serving_default/{name}": value for name, value in loaded.signatures["serving_default"](**inputs).items()}
+for signature in ("sample", "draws"):
+    outputs = loaded.signatures[signature](**inputs, **scalars)
+    found.update({f"{signature}/{name}": value for name, value in outputs.items()})
+np.savez(answers, **{name: value.numpy() for name, value in found.items()})
+assert not [name for name in sys.modules if name.split(".")[0] in ABSENT]
+"""
+
+WITHOUT_PYTHON_OF_TENSORFLOW = """
+import ctypes as c
+import json
+import sys
+import numpy as np
+
+libraries, folder, rows, answers, names = sys.argv[1:]
+names = json.loads(names)
+c.CDLL(f"{libraries}/libtensorflow_framework.so.2", c.RTLD_GLOBAL)
+tf = c.CDLL(f"{libraries}/libtensorflow_cc.so.2")
+for name in ("NewGraph", "NewStatus", "NewSessionOptions", "LoadSessionFromSavedModel", "GraphOperationByName",
+             "AllocateTensor", "TensorData"):
+    getattr(tf, f"TF_{name}").restype = c.c_void_p
+tf.TF_Message.restype = c.c_char_p
+tf.TF_Dim.restype = c.c_int64
+FLOAT, GRAPH, STATUS = 1, c.c_void_p(tf.TF_NewGraph()), c.c_void_p(tf.TF_NewStatus())
+
+class Output(c.Structure):
+    _fields_ = [("operation", c.c_void_p), ("index", c.c_int)]
+
+def checked():
+    assert tf.TF_GetCode(STATUS) == 0, tf.TF_Message(STATUS)
+
+def output(name):
+    operation, index = name.split(":")
+    found = tf.TF_GraphOperationByName(GRAPH, operation.encode())
+    assert found, name
+    return Output(found, int(index))
+
+def tensor(values):
+    shape = (c.c_int64 * values.ndim)(*values.shape)
+    made = c.c_void_p(tf.TF_AllocateTensor(FLOAT, shape, c.c_int(values.ndim), c.c_size_t(values.nbytes)))
+    c.memmove(tf.TF_TensorData(made), values.ctypes.data, values.nbytes)
+    return made
+
+def array(made):
+    shape = [tf.TF_Dim(made, i) for i in range(tf.TF_NumDims(made))]
+    start = c.cast(tf.TF_TensorData(made), c.POINTER(c.c_float))
+    return np.ctypeslib.as_array(start, shape).copy()
+
+options = c.c_void_p(tf.TF_NewSessionOptions())
+tags = (c.c_char_p * 1)(b"serve")
+session = c.c_void_p(
+    tf.TF_LoadSessionFromSavedModel(options, None, folder.encode(), tags, 1, GRAPH, None, STATUS))
+checked()
+inputs, values = (Output * 1)(output(names.pop("inputs"))), (c.c_void_p * 1)(tensor(np.load(rows)))
+outputs, results = (Output * len(names))(*map(output, names.values())), (c.c_void_p * len(names))()
+tf.TF_SessionRun(session, None, inputs, values, 1, outputs, results, len(names), None, 0, None, STATUS)
+checked()
+np.savez(answers, **{name: array(c.c_void_p(made)) for name, made in zip(names, results)})
+assert "tensorflow" not in sys.modules
+"""
+
+
+def questions() -> pd.DataFrame:
+    """Rows with everything that is not in the training rows: gaps, an empty text, an unseen ward."""
+    rows = clinic.features(8, seed=11).astype({"mean radius": float, "ward": object})
+    rows.loc[0, ["ward", "mean radius"]] = [None, np.nan]
+    rows.loc[1, "ward"] = ""
+    rows.loc[2, "ward"] = "never seen ü"
+    return rows
+
+
+def answers_elsewhere(run, inputs: dict[str, np.ndarray], folder: Path) -> dict[str, np.ndarray]:
+    np.savez(folder / "rows.npz", **inputs)
+    arguments = [str(run.path), str(folder / "rows.npz"), str(folder / "answers.npz")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_KERAS, *arguments],
+        capture_output=True, text=True, check=False, timeout=120, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "answers.npz", allow_pickle=True) as found:
+        return dict(found)
+
+
+@pytest.fixture(scope="module", params=["regression_run", "three_class_run"])
+def run(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def served(run):
+    return tfbnn.load_saved_model(run.path)
+
+
+def raw(served, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The columns under the names of the inputs, as any client would send them."""
+    names = served.schema.served_names
+    return {names[name]: values for name, values in served.schema.to_inputs(rows).items()}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(run, served, tmp_path_factory):
+    return answers_elsewhere(run, raw(served, questions()), tmp_path_factory.mktemp("elsewhere"))
+
+
+# --- another process --------------------------------------------------------------------------------------------------
+
+
+def test_draws_elsewhere_are_those_of_the_trained_model_to_the_last_bit(run, elsewhere):
+    x = run.data.schema.encode(questions())
+    here = run.model.predict_distribution(x, num_samples=13, seed=5).parameters
+    np.testing.assert_array_equal(elsewhere["draws/parameters"], here)
+
+
+def test_every_output_elsewhere_is_that_of_this_process_to_the_last_bit(served, elsewhere):
+    for signature, scalars in (("serving_default", {}), ("sample", {"num_samples": 13, "seed": 5})):
+        for name, values in served.predict(questions(), **scalars).items():
+            there = elsewhere[f"{signature}/{name}"]
+            if there.dtype == object:
+                there = np.array([label.decode() for label in there])
+            np.testing.assert_array_equal(there, values, err_msg=f"{signature}/{name}")
+
+
+def test_what_a_gap_is_written_as_changes_nothing(served):
+    rows = questions()
+    np.testing.assert_array_equal(
+        served.predict_distribution(rows.assign(ward=None)).parameters,
+        served.predict_distribution(rows.assign(ward="")).parameters,
+    )
+
+
+def test_gaps_and_unseen_categories_change_the_answer_and_are_finite(served):
+    rows = questions()
+    plain = served.predict_distribution(rows.assign(ward="north", **{"mean radius": 12.0})).parameters
+    for column, value in (("ward", None), ("ward", "never seen"), ("mean radius", np.nan)):
+        asked = rows.assign(**{"ward": "north", "mean radius": 12.0, column: value})
+        answer = served.predict_distribution(asked).parameters
+        assert np.isfinite(answer).all()
+        assert not np.array_equal(answer, plain), (column, value)
+
+
+def test_an_unseen_category_is_not_a_gap(served):
+    rows = questions()
+    unseen = served.predict_distribution(rows.assign(ward="never seen")).parameters
+    assert not np.array_equal(unseen, served.predict_distribution(rows.assign(ward=None)).parameters)
+    assert np.array_equal(unseen, served.predict_distribution(rows.assign(ward="nor seen")).parameters)
+
+
+def test_a_row_alone_gets_the_answer_that_it_gets_in_any_batch(served):
+    rows = questions()
+    together = served.predict_distribution(rows).parameters
+    for i in range(len(rows)):
+        alone = served.predict_distribution(rows.iloc[[i]]).parameters
+        np.testing.assert_allclose(alone[:, 0], together[:, i], rtol=1e-5, atol=1e-6)
+    backwards = served.predict_distribution(rows.iloc[::-1]).parameters
+    np.testing.assert_allclose(backwards[:, ::-1], together, rtol=1e-5, atol=1e-6)
+
+
+# --- other loaders ----------------------------------------------------------------------------------------------------
+
+
+def test_the_session_loader_gives_the_same_numbers(run, served, elsewhere):
+    inputs = raw(served, questions())
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(run.path))
+        signature = meta.signature_def["serving_default"]
+        feeds = {signature.inputs[name].name: values for name, values in inputs.items()}
+        fetches = {name: info.name for name, info in signature.outputs.items()}
+        answers = session.run(fetches, feeds)
+    for name, values in answers.items():
+        np.testing.assert_array_equal(values, elsewhere[f"serving_default/{name}"], err_msg=name)
+
+
+def test_the_c_library_gives_the_same_numbers(regression_run, tmp_path):
+    """What TF Serving does: TensorFlow's C++ code alone, no Python of it."""
+    libraries = Path(tf.__file__).parent
+    if not (libraries / "libtensorflow_cc.so.2").is_file():
+        pytest.skip("this TensorFlow has no libtensorflow_cc.so.2")
+    path = Path(tfbnn.export_saved_model(regression_run.model, tmp_path / "arrays", num_samples=20))
+    x = regression_run.data.schema.encode(questions())
+    np.save(tmp_path / "rows.npy", x)
+    signature = saved_model_of(path).meta_graphs[0].signature_def["serving_default"]
+    names = {name: info.name for name, info in (*signature.inputs.items(), *signature.outputs.items())}
+    arguments = [libraries, path, tmp_path / "rows.npy", tmp_path / "answers.npz", json.dumps(names)]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PYTHON_OF_TENSORFLOW, *map(str, arguments)],
+        capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "answers.npz") as answers:
+        for name, values in tfbnn.load_saved_model(path).predict(x).items():
+            np.testing.assert_array_equal(answers[name], values, err_msg=name)
+
+
+# --- the graph --------------------------------------------------------------------------------------------------------
+
+
+def saved_model_of(folder: Path) -> saved_model_pb2.SavedModel:
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
+    assert len(saved.meta_graphs) == 1
+    return saved
+
+
+def graph_of(folder: Path):
+    return saved_model_of(folder).meta_graphs[0].graph_def
+
+
+def all_nodes(graph) -> list[tuple[str, object]]:
+    """(name of the function, node) of every op in the graph, those of its functions too."""
+    nodes = [("", node) for node in graph.node]
+    for function in graph.library.function:
+        nodes += [(function.signature.name, node) for node in function.node_def]
+    return nodes
+
+
+def is_of_the_checkpoint(node) -> bool:
+    """Whether a node calls the functions by which TensorFlow reads and writes variables, which it pins itself."""
+    return "_traced_save_" in node.attr["f"].func.name or "_traced_restore_" in node.attr["f"].func.name
+
+
+def test_no_op_but_string_look_ups_is_pinned_to_a_device(run):
+    graph = graph_of(run.path)
+    for_checkpoint = {name for node in graph.node if is_of_the_checkpoint(node) for name in node.input}
+    own = [
+        (where, node)
+        for where, node in all_nodes(graph)
+        if not where.startswith(("__inference__traced_save_", "__inference__traced_restore_"))
+        and not (where == "" and node.name in for_checkpoint)
+    ]
+    assert len(own) > 1000  # the functions of the signatures are among them
+    pinned = [(where, node) for where, node in own if node.device]
+    wrong = [(where, node.name, node.op, node.device) for where, node in pinned if "/string_lookup" not in node.name]
+    assert not wrong
+    assert any(node.op == "LookupTableFindV2" for _, node in pinned)  # what Keras pins is what was looked at
+
+
+def test_nothing_must_be_compiled(run):
+    graph = graph_of(run.path)
+    for where, node in all_nodes(graph):
+        for name in ("_XlaMustCompile", "must_compile"):
+            assert not node.attr[name].b, (where, node.name)
+    for function in graph.library.function:
+        assert not function.attr["_XlaMustCompile"].b, function.signature.name
+
+
+def test_nothing_calls_back_into_python(run):
+    ops = {node.op for _, node in all_nodes(graph_of(run.path))}
+    assert not [op for op in ops if "PyFunc" in op]
+
+
+def test_no_random_op_keeps_a_state(run):
+    """Draws are made from the seed that is given: what was asked before changes nothing."""
+    ops = {node.op for _, node in all_nodes(graph_of(run.path))}
+    assert any(op.startswith("StatelessRandom") for op in ops)
+    assert not [op for op in ops if op.startswith(("Random", "Multinomial", "TruncatedNormal"))]

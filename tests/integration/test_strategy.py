@@ -1,0 +1,150 @@
+"""Two devices: even batches give one device's step, and the KL enters once.
+
+In processes of their own, because the devices must be made before TensorFlow starts.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+COMMON = """
+import json
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+import tfbnn
+from tfbnn.core.noise import Tape, noise_scope
+from tfbnn.core.traversal import sublayers
+
+rng = np.random.default_rng(0)
+x = rng.normal(size=(32, 3)).astype("float32")
+y = (x.sum(1) + rng.normal(size=32)).astype("float32")[:, None]
+eps = {name: rng.normal(size=shape).astype("float32") for name, shape in
+       {"0kernel": (3, 4), "0bias": (4,), "1kernel": (4, 1), "1bias": (1,)}.items()}
+
+def make(layer=tfbnn.layers.DenseReparameterization, **kwargs):
+    keras.utils.set_random_seed(1)
+    layers = [layer(4, activation="tanh", **kwargs), layer(1, **kwargs)]
+    network = keras.Sequential([keras.Input((3,)), *layers])
+    model = tfbnn.BayesianModel(network, "Normal", num_data=1000, seed=1)
+    model.compile(keras.optimizers.SGD(1.0))
+    return model
+
+def values(model):
+    return [v.numpy() for v in model.trainable_variables]
+
+def change(model, run):
+    before = values(model)
+    run(model)
+    return [a - b for a, b in zip(values(model), before)]
+
+def largest(a, b):
+    return float(max(np.abs(i - j).max() for i, j in zip(a, b, strict=True)))
+
+def tape(model):
+    layers = sublayers(model)
+    number = {id(layer): i for i, layer in enumerate(model.variational_layers)}
+    noise = {(i, term.q.name): tf.constant(eps[f"{number[id(layer)]}{term.q.name}"]) for i, layer in enumerate(layers)
+             for term in getattr(layer, "weight_terms", ())}
+    return Tape(noise, layers)
+
+def one_step(model, x, y):
+    with noise_scope(tape(model)):
+        return model.train_step((x, y))
+"""
+
+INJECTED = (
+    COMMON
+    + """
+one = make()
+expected = change(one, lambda m: tf.function(one_step)(m, tf.constant(x), tf.constant(y)))
+with strategy.scope():
+    two = make()
+halves = [strategy.experimental_distribute_values_from_function(
+    lambda context, a=a: tf.constant(np.split(a, 2)[context.replica_id_in_sync_group])) for a in (x, y)]
+
+@tf.function
+def distributed(a, b):
+    return strategy.run(one_step, (two, a, b))
+
+found = change(two, lambda m: distributed(*halves))
+doubled = make()
+doubled.beta = tfbnn.objectives.Constant(2.0)
+twice = change(doubled, lambda m: tf.function(one_step)(m, tf.constant(x), tf.constant(y)))
+print(json.dumps({"largest": largest(found, expected), "moved": largest(expected, [0 * v for v in expected]),
+                  "if the KL entered twice": largest(found, twice)}))
+"""
+)
+
+FIT = (
+    COMMON
+    + """
+point = dict(kernel_posterior_fn="Deterministic", bias_posterior_fn="Deterministic")
+def fit(model):
+    fit.history = model.fit(x, y, batch_size=32, epochs=3, shuffle=False, verbose=0, validation_data=(x, y)).history
+one = make(**point)
+one.optimizer.learning_rate = 0.1
+expected = change(one, fit)
+losses = fit.history
+with strategy.scope():
+    two = make(**point)
+    two.optimizer.learning_rate = 0.1
+found = change(two, fit)
+print(json.dumps({"largest": largest(found, expected), "moved": largest(expected, [0 * v for v in expected]),
+                  "loss": float(np.abs(np.array(fit.history["loss"]) - losses["loss"]).max()),
+                  "validation": float(np.abs(np.array(fit.history["val_log_likelihood"])
+                                             - losses["val_log_likelihood"]).max())}))
+"""
+)
+
+NOISE = (
+    COMMON
+    + """
+with strategy.scope():
+    model = make(tfbnn.layers.DenseFlipout)
+
+@tf.function
+def draws():
+    return strategy.run(lambda: model(tf.constant(x), training=True))
+
+first, second = (v.numpy() for v in strategy.experimental_local_results(draws()))
+model.optimizer.learning_rate = 1e-3
+history = model.fit(x, y, batch_size=32, epochs=20, verbose=0).history
+print(json.dumps({"difference": float(np.abs(first - second).max()), "history": history["loss"],
+                  "kl": history["kl"][-1], "expected kl": float(model.kl_divergence()), "num_data": model.num_data}))
+"""
+)
+
+
+def run(script: str) -> dict:
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    return json.loads(ran.stdout.strip().splitlines()[-1])
+
+
+def test_injected_noise_gives_the_step_of_one_device():
+    seen = run(INJECTED)
+    assert seen["largest"] < 1e-6
+    assert seen["moved"] > 1e-2
+    assert seen["if the KL entered twice"] > 1e-4
+
+
+def test_fit_gives_the_steps_of_one_device():
+    seen = run(FIT)
+    assert seen["largest"] < 1e-6
+    assert seen["moved"] > 1e-2
+    assert seen["loss"] < 1e-5
+    assert seen["validation"] < 1e-5
+
+
+def test_replicas_draw_their_own_noise_and_report_the_whole():
+    seen = run(NOISE)
+    assert seen["difference"] > 1e-3
+    assert seen["kl"] == pytest.approx(seen["expected kl"], rel=0.05)
+    assert seen["num_data"] == 32
+    assert seen["history"][-1] < seen["history"][0]
