@@ -199,30 +199,34 @@ def test_elbo_terms_count_rows_before_fit(regression):
 
 # --- training from the default start ----------------------------------------------------------------------------------
 
-STEPS = 2000
+STEPS = 3000
 
 
 def train(model, regression, num_data=None, steps=STEPS) -> None:
-    """Full batches, averaged over 8 draws a step; the learning rate falls to 0, so that the noise averages out."""
+    """Full batches; the learning rate falls to 0, so that the noise of the draws averages out."""
     x, y = data_of(regression)
     full_batches = tf.data.Dataset.from_tensors((x, y)).repeat(steps)
-    schedule = keras.optimizers.schedules.CosineDecay(0.03, steps)
+    schedule = keras.optimizers.schedules.CosineDecay(0.02, steps)
     model.compile(keras.optimizers.Adam(schedule), steps_per_execution=100)
     model.fit(full_batches, num_data=num_data or len(y), verbose=0)
 
 
 def check_moments(model, regression) -> None:
-    """Mean within 0.05 posterior standard deviations; covariance within 5 % in every direction; KL below 0.01 nats."""
+    """Mean within 0.08 posterior standard deviations, covariance within 12 % in every direction, KL below 0.005 nats.
+
+    Over 8 seeds the noise of training left at most 0.032, 4.8 % and 0.0015: a third to a half of the bounds. beta = 1/2
+    makes the covariance twice as large, N twice as large halves it.
+    """
     mean, covariance = moments_of(model)
     whiten = np.linalg.inv(np.linalg.cholesky(regression.covariance))
-    assert np.linalg.norm(whiten @ (mean - regression.mean)) < 0.05
+    assert np.linalg.norm(whiten @ (mean - regression.mean)) < 0.08
     eigenvalues = np.linalg.eigvalsh(whiten @ covariance @ whiten.T)
-    assert np.abs(eigenvalues - 1).max() < 0.05
-    assert regression.log_evidence() - closed_form_elbo(model, regression) < 0.01
+    assert np.abs(eigenvalues - 1).max() < 0.12
+    assert regression.log_evidence() - closed_form_elbo(model, regression) < 0.005
 
 
 def test_training_finds_the_posterior(regression):
-    model = model_of(regression, train_samples=8)
+    model = model_of(regression, train_samples=16)
     assert regression.log_evidence() - closed_form_elbo(model, regression) > 10  # the default start is far away
     train(model, regression)
     check_moments(model, regression)
@@ -230,14 +234,14 @@ def test_training_finds_the_posterior(regression):
 
 @pytest.mark.parametrize("wrong", [{"beta": 0.5}, {"num_data": 60}], ids=["beta", "num_data"])
 def test_training_on_a_wrong_bound_is_seen(regression, wrong):
-    model = model_of(regression, train_samples=8, beta=wrong.get("beta", 1.0))
+    model = model_of(regression, train_samples=4, beta=wrong.get("beta", 1.0))
     train(model, regression, num_data=wrong.get("num_data"), steps=1000)
     with pytest.raises(AssertionError):
         check_moments(model, regression)
 
 
 def test_training_finds_the_mean_field_optimum(regression):
-    model = model_of(regression, "MeanField", train_samples=8)
+    model = model_of(regression, "MeanField", train_samples=16)
     train(model, regression)
     gap = regression.log_evidence() - closed_form_elbo(model, regression)
     assert gap == pytest.approx(regression.mean_field_gap(), abs=0.01)
@@ -249,8 +253,8 @@ def learned_scale(model) -> float:
 
 def check_learned_scale(model, regression) -> None:
     best = regression.with_best_noise()
-    assert learned_scale(model) == pytest.approx(best.noise_scale, rel=0.02)
-    assert closed_form_elbo(model, best) == pytest.approx(best.log_evidence(), abs=0.02)
+    assert learned_scale(model) == pytest.approx(best.noise_scale, rel=0.005)
+    assert closed_form_elbo(model, best) == pytest.approx(best.log_evidence(), abs=0.015)
 
 
 def test_a_learned_scale_is_the_type_two_maximum(regression):
@@ -262,7 +266,7 @@ def test_a_learned_scale_is_the_type_two_maximum(regression):
 
 
 def test_a_learned_scale_on_a_wrong_bound_is_seen(regression):
-    model = model_of(regression, scale="learned", train_samples=8, beta=0.0)
+    model = model_of(regression, scale="learned", train_samples=4, beta=0.0)
     train(model, regression, steps=1000)
     with pytest.raises(AssertionError):
         check_learned_scale(model, regression)

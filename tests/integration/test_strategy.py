@@ -1,6 +1,6 @@
 """Two devices: even batches give one device's step, and the KL enters once.
 
-In processes of their own, because the devices must be made before TensorFlow starts.
+In a process of their own, because the devices must be made before TensorFlow starts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tfbnn
 from tfbnn.core.noise import Tape, noise_scope
 from tfbnn.core.traversal import sublayers
 
+answers = {}
 rng = np.random.default_rng(0)
 x = rng.normal(size=(32, 3)).astype("float32")
 y = (x.sum(1) + rng.normal(size=32)).astype("float32")[:, None]
@@ -58,9 +59,7 @@ def one_step(model, x, y):
         return model.train_step((x, y))
 """
 
-INJECTED = (
-    COMMON
-    + """
+INJECTED = """
 one = make()
 expected = change(one, lambda m: tf.function(one_step)(m, tf.constant(x), tf.constant(y)))
 with strategy.scope():
@@ -76,14 +75,11 @@ found = change(two, lambda m: distributed(*halves))
 doubled = make()
 doubled.beta = tfbnn.objectives.Constant(2.0)
 twice = change(doubled, lambda m: tf.function(one_step)(m, tf.constant(x), tf.constant(y)))
-print(json.dumps({"largest": largest(found, expected), "moved": largest(expected, [0 * v for v in expected]),
-                  "if the KL entered twice": largest(found, twice)}))
+answers["injected"] = {"largest": largest(found, expected), "moved": largest(expected, [0 * v for v in expected]),
+                       "if the KL entered twice": largest(found, twice)}
 """
-)
 
-FIT = (
-    COMMON
-    + """
+FIT = """
 point = dict(kernel_posterior_fn="Deterministic", bias_posterior_fn="Deterministic")
 def fit(model):
     fit.history = model.fit(x, y, batch_size=32, epochs=3, shuffle=False, verbose=0, validation_data=(x, y)).history
@@ -95,16 +91,13 @@ with strategy.scope():
     two = make(**point)
     two.optimizer.learning_rate = 0.1
 found = change(two, fit)
-print(json.dumps({"largest": largest(found, expected), "moved": largest(expected, [0 * v for v in expected]),
+answers["fit"] = {"largest": largest(found, expected), "moved": largest(expected, [0 * v for v in expected]),
                   "loss": float(np.abs(np.array(fit.history["loss"]) - losses["loss"]).max()),
                   "validation": float(np.abs(np.array(fit.history["val_log_likelihood"])
-                                             - losses["val_log_likelihood"]).max())}))
+                                             - losses["val_log_likelihood"]).max())}
 """
-)
 
-NOISE = (
-    COMMON
-    + """
+NOISE = """
 with strategy.scope():
     model = make(tfbnn.layers.DenseFlipout)
 
@@ -115,36 +108,37 @@ def draws():
 first, second = (v.numpy() for v in strategy.experimental_local_results(draws()))
 model.optimizer.learning_rate = 1e-3
 history = model.fit(x, y, batch_size=32, epochs=20, verbose=0).history
-print(json.dumps({"difference": float(np.abs(first - second).max()), "history": history["loss"],
-                  "kl": history["kl"][-1], "expected kl": float(model.kl_divergence()), "num_data": model.num_data}))
+answers["noise"] = {"difference": float(np.abs(first - second).max()), "history": history["loss"],
+                    "kl": history["kl"][-1], "expected kl": float(model.kl_divergence()), "num_data": model.num_data}
 """
-)
 
 
-def run(script: str) -> dict:
+@pytest.fixture(scope="module")
+def seen() -> dict:
+    script = COMMON + INJECTED + FIT + NOISE + "print(json.dumps(answers))"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-4000:]
     return json.loads(ran.stdout.strip().splitlines()[-1])
 
 
-def test_injected_noise_gives_the_step_of_one_device():
-    seen = run(INJECTED)
-    assert seen["largest"] < 1e-6
-    assert seen["moved"] > 1e-2
-    assert seen["if the KL entered twice"] > 1e-4
+def test_injected_noise_gives_the_step_of_one_device(seen):
+    step = seen["injected"]
+    assert step["largest"] < 1e-6
+    assert step["moved"] > 1e-2
+    assert step["if the KL entered twice"] > 1e-4
 
 
-def test_fit_gives_the_steps_of_one_device():
-    seen = run(FIT)
-    assert seen["largest"] < 1e-6
-    assert seen["moved"] > 1e-2
-    assert seen["loss"] < 1e-5
-    assert seen["validation"] < 1e-5
+def test_fit_gives_the_steps_of_one_device(seen):
+    steps = seen["fit"]
+    assert steps["largest"] < 1e-6
+    assert steps["moved"] > 1e-2
+    assert steps["loss"] < 1e-5
+    assert steps["validation"] < 1e-5
 
 
-def test_replicas_draw_their_own_noise_and_report_the_whole():
-    seen = run(NOISE)
-    assert seen["difference"] > 1e-3
-    assert seen["kl"] == pytest.approx(seen["expected kl"], rel=0.05)
-    assert seen["num_data"] == 32
-    assert seen["history"][-1] < seen["history"][0]
+def test_replicas_draw_their_own_noise_and_report_the_whole(seen):
+    trained = seen["noise"]
+    assert trained["difference"] > 1e-3
+    assert trained["kl"] == pytest.approx(trained["expected kl"], rel=0.05)
+    assert trained["num_data"] == 32
+    assert trained["history"][-1] < trained["history"][0]

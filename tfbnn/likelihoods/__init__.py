@@ -13,6 +13,7 @@ _FAMILY = Family(
         "Bernoulli": Bernoulli,
         "Categorical": Categorical,
     },
+    base=Likelihood,
 )
 
 get = _FAMILY.get

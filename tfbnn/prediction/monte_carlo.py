@@ -149,7 +149,7 @@ def _compiled(draws: Draws, x: Any, coupling: str) -> Any:
     if key not in cache:
         scalar = tf.TensorSpec([], tf.int32)
 
-        @tf.function(input_signature=[specs, scalar, scalar, scalar], jit_compile=False)
+        @tf.function(input_signature=[specs, scalar, scalar, scalar], autograph=False, jit_compile=False)
         def apply(x, seed, start, count):
             return draws.apply(x, seed, start, count, coupling)
 

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnn import likelihoods
-from tfbnn.core.checks import invalid, positive_integer
+from tfbnn.core.checks import InvalidInput, invalid, positive_integer
 from tfbnn.core.draws import save_atomically
-from tfbnn.core.noise import Seeded, check_seed, noise_scope, seed_pair
+from tfbnn.core.noise import Seeded, check_seed, fold_in, noise_scope, seed_pair
 from tfbnn.core.serialization import register
 from tfbnn.core.traversal import sublayers
 from tfbnn.layers.base import VariationalLayer, kl_owned_by
@@ -70,6 +70,7 @@ class BayesianModel(keras.Model):
         self.num_samples = positive_integer("num_samples", num_samples)
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else check_seed("seed", seed)
         self._num_data = self.add_weight(name="num_data", shape=(), dtype="int64", initializer="zeros", trainable=False)
+        self._num_data_of_constructor = num_data
         if num_data is not None:
             self.num_data = num_data
         self._refuse_scaled_layers()
@@ -153,7 +154,7 @@ class BayesianModel(keras.Model):
         y = self.likelihood.match_target(y)
         layers = sublayers(self)
         num_data = self.num_data or y.shape[0]
-        sources = [Seeded(tf.random.fold_in(seed_pair(seed), s), layers) for s in range(num_samples)]
+        sources = [Seeded(fold_in(seed_pair(seed), s), layers) for s in range(num_samples)]
         parameters = []
         for source in sources:
             with noise_scope(source):
@@ -220,7 +221,7 @@ class BayesianModel(keras.Model):
         x, y, rows = arrays.prepare(x, y, self.likelihood)
         sample_weight = arrays.prepare_weights("sample_weight", sample_weight, rows)
         told = arrays.training_rows(x, rows, validation_split) if num_data is None else num_data
-        self.num_data = self._known_num_data() if told is None else told
+        self.num_data = self._told_num_data() if told is None else told
         validation_data = arrays.prepare_validation(validation_data, self.likelihood)
         if isinstance(x, tf.data.Dataset):
             kwargs = {"shuffle": False, **kwargs}  # Keras would warn that it does not shuffle datasets
@@ -252,20 +253,20 @@ class BayesianModel(keras.Model):
         """As `keras.Model.predict`: the predictive mean [B, T], or class probabilities, of `num_samples` draws."""
         return super().predict(arrays.as_arrays("x", x), *args, **kwargs)
 
-    def _known_num_data(self) -> int:
+    def _told_num_data(self) -> int:
+        """N of the constructor; that of an earlier `fit` may have been of other rows."""
+        if self._num_data_of_constructor is None:
+            raise _unknown_num_data("Pass fit(dataset, num_data=N).")
+        return self._num_data_of_constructor
+
+    def _refuse_unknown_num_data(self) -> None:
         if self.num_data is None:
-            raise invalid(
-                "num_data",
-                "N, the number of training rows, which the KL is divided by and which this dataset does not tell",
-                None,
-                "Pass fit(dataset, num_data=N).",
-            )
-        return self.num_data
+            raise _unknown_num_data("Pass BayesianModel(..., num_data=N).")
 
     def train_step(self, data):
         """One step on -ELBO / N of a batch."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self._known_num_data()
+        self._refuse_unknown_num_data()
         y = self._targets(y)
         with tf.GradientTape() as tape:
             parameters = tf.stack([self(x, training=True) for _ in range(self.train_samples)])
@@ -388,3 +389,8 @@ class BayesianModel(keras.Model):
     def _refuse_scaled_layers(self) -> None:
         for layer in self.variational_layers:
             layer.refuse_kl_weight(f"BayesianModel {self.name}")
+
+
+def _unknown_num_data(mend: str) -> InvalidInput:
+    expected = "N, the number of training rows, which the KL is divided by and which these batches do not tell"
+    return invalid("num_data", expected, None, mend)
