@@ -16,6 +16,7 @@ from rich.markup import escape
 from tfbnn._version import __version__
 from tfbnn.core.checks import InvalidInput, invalid, positive_integer
 from tfbnn.terminal import (
+    chance_log_likelihood,
     empty_table,
     epoch_callback,
     err,
@@ -25,9 +26,11 @@ from tfbnn.terminal import (
     print_elbo,
     print_inputs,
     print_model,
+    print_outputs,
     print_predictions,
     print_recipe,
     print_scores,
+    print_unsettled,
     progress_bar,
 )
 
@@ -35,7 +38,7 @@ USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
 
 class _Interrupted(Exception):
-    """Ctrl-C, under a name that typer does not turn into an "Aborted" of exit code 1."""
+    """Ctrl-C, under a name that typer does not turn into an "Aborted" of exit code 1; its text tells what is left."""
 
 
 class _Commands(typer.core.TyperGroup):
@@ -72,8 +75,8 @@ def main() -> None:
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app(prog_name="tfbnn")
-    except (KeyboardInterrupt, _Interrupted):
-        err.print("Interrupted. Nothing was exported.")
+    except (KeyboardInterrupt, _Interrupted) as interrupt:
+        err.print(f"Interrupted. {interrupt}".rstrip())
         sys.exit(INTERRUPTED)
     except InvalidInput as error:
         _fail(str(error), USER_ERROR, debug)
@@ -113,16 +116,18 @@ def _options(
 
 @app.command()
 def train(recipe: RecipeFile, settings: Settings = None, allow_imports: AllowImports = False) -> None:
-    """Train a recipe, score its held-out rows, export a SavedModel."""
+    """Train a recipe, score it, export a SavedModel."""
     with _quiet_start():
         from tfbnn.recipes import Recipe, prepare_data, run_recipe
     loaded = Recipe.from_yaml(recipe, settings or (), allow_imports)
     out.print(f"[bold]{escape(loaded.name)}[/]  {escape(loaded.description)}")
-    data = prepare_data(loaded)
-    print_data(data)
-    with progress_bar() as bar:
-        result = run_recipe(loaded, callbacks=[epoch_callback(bar, loaded.training.epochs)], data=data)
-    print_elbo(result.elbo)
+    with _before_export():
+        data = prepare_data(loaded)
+        print_data(data, loaded.data.columns)
+        with progress_bar() as bar:
+            result = run_recipe(loaded, callbacks=[epoch_callback(bar, loaded.training)], data=data)
+    print_elbo(result.elbo, chance_log_likelihood(data))
+    print_unsettled(result.history["kl"], loaded.training.epochs)
     print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
     out.print(escape(f"\nSavedModel      {result.path}/"), soft_wrap=True)
     out.print(escape(f"Held-out rows   {result.held_out_csv}"), soft_wrap=True)
@@ -130,7 +135,7 @@ def train(recipe: RecipeFile, settings: Settings = None, allow_imports: AllowImp
 
 @app.command()
 def evaluate(model: Model, rows: Rows) -> None:
-    """Score a SavedModel on the rows of a CSV file that holds the target too."""
+    """Score a SavedModel on the rows of a CSV file."""
     with _quiet_start():
         from tfbnn.data import Target
         from tfbnn.evaluation import score
@@ -162,7 +167,10 @@ def predict(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draws; default: as fixed at export.")] = None,
 ) -> None:
-    """Predict the rows of a CSV file: each answer with its interval and the epistemic / aleatoric split."""
+    """Predict the rows of a CSV file, with uncertainty.
+
+    Each answer comes with its interval and the epistemic / aleatoric split.
+    """
     _refuse_output(output, overwrite)
     if num_samples is not None:
         positive_integer("--num-samples", num_samples)
@@ -177,7 +185,8 @@ def predict(
     with _told_of_columns(rows, served):
         named = columns(served.predict(frame, num_samples, seed), served.labels)
     if output is None:
-        print_predictions(known_target(served, frame) | named, served.about["model"]["level"])
+        known = known_target(served, frame)
+        print_predictions(known | named, served.about["model"]["level"], next(iter(known), None))
     else:
         _write_predictions(output, frame, named)
         out.print(escape(f"{len(frame)} predictions written to {output}"), soft_wrap=True)
@@ -185,7 +194,7 @@ def predict(
 
 @app.command()
 def describe(model: Model) -> None:
-    """Tell what a SavedModel takes in, how it answers, and how it came to be."""
+    """Tell what a SavedModel takes in and answers."""
     with _quiet_start():
         from tfbnn.export.served_model import read_about
         from tfbnn.export.versions import newest_version
@@ -193,6 +202,7 @@ def describe(model: Model) -> None:
     about = read_about(path)
     print_model(path, about["model"])
     print_inputs(about.get("schema"))
+    print_outputs(about["model"])
     if "recipe" in about:
         print_recipe(about["recipe"])
     if "scores" in about:
@@ -220,7 +230,7 @@ def recipes(folder: Annotated[Path, typer.Argument(help="Where to look.")] = Pat
 
 @app.command()
 def doctor() -> None:
-    """Print versions and devices, and try one small prediction on each device."""
+    """Print versions, and try each device."""
     with _quiet_start():
         import tensorflow as tf
 
@@ -237,6 +247,14 @@ def doctor() -> None:
 
 
 # --- around the commands ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _before_export() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _Interrupted("Nothing was exported.") from None
 
 
 @contextlib.contextmanager
@@ -301,6 +319,9 @@ def _from_recipe(served: Any) -> dict[str, Any]:
 def _refuse_output(output: Path | None, overwrite: bool) -> None:
     if output is not None and output.is_dir():
         raise invalid("--output", "the name of a file", str(output), "It is a folder.")
+    if output is not None and not output.parent.is_dir():
+        mend = f"There is no folder {output.parent}."
+        raise invalid("--output", "a file that can be written, in a folder that exists", str(output), mend)
     if output is not None and output.exists() and not overwrite:
         raise invalid("--output", "a file that does not exist yet", str(output), "Add --overwrite to replace it.")
 
@@ -312,7 +333,6 @@ def _write_predictions(output: Path, frame: Any, named: dict[str, Any]) -> None:
     predictions = pd.DataFrame(named).add_prefix(prefix)
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
         pd.concat([frame, predictions], axis=1).to_csv(temporary, index=False)
         os.replace(temporary, output)
     except OSError as error:

@@ -26,11 +26,20 @@ def kl_divergence(q: Any, p: Any, name: str, noise: Noise) -> tf.Tensor:
     Returns:
         Scalar float32, nats, summed over weights.
     """
+    q, p = as_one_event(q), as_one_event(p)
     try:
-        exact = tfd.kl_divergence(q, p)
+        return tf.reduce_sum(tfd.kl_divergence(q, p))
     except NotImplementedError:
         return monte_carlo_kl(q, p, noise.sample(f"{name}/divergence", q))
-    return tf.reduce_sum(exact)
+
+
+def as_one_event(distribution: Any) -> Any:
+    """The same distribution with all axes of the tensor in its event, however the factory wrapped it."""
+    base = distribution
+    while isinstance(base, tfd.Independent):
+        base = base.distribution
+    rank = base.batch_shape.rank
+    return tfd.Independent(base, reinterpreted_batch_ndims=rank) if rank else base
 
 
 def monte_carlo_kl(q: Any, p: Any, weights: tf.Tensor) -> tf.Tensor:

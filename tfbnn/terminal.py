@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from rich.markup import escape
 
 ROWS_SHOWN = 10
 MAX_PROBABILITIES_SHOWN = 4
+MIN_CATEGORIES_IN_DOUBT = 20
+BAR_WIDTH = 10
 
 out = rich.console.Console(highlight=False)
 err = rich.console.Console(stderr=True, highlight=False)
@@ -24,26 +27,45 @@ err = rich.console.Console(stderr=True, highlight=False)
 def progress_bar() -> rich.progress.Progress:
     """The bar of training: epochs done, time, and the ELBO terms."""
     return rich.progress.Progress(
-        rich.progress.TextColumn("epoch"),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.BarColumn(bar_width=10),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TextColumn("{task.description}"),
+        rich.progress.TextColumn("epoch", table_column=_unsqueezed()),
+        rich.progress.MofNCompleteColumn(table_column=_unsqueezed()),
+        rich.progress.BarColumn(bar_width=BAR_WIDTH, table_column=_unsqueezed()),
+        rich.progress.TimeElapsedColumn(table_column=_unsqueezed()),
+        rich.progress.TextColumn("{task.description}", table_column=_unsqueezed()),
         console=out,
     )
 
 
-def epoch_callback(bar: rich.progress.Progress, epochs: int) -> Any:
-    """A Keras callback that moves `bar` on at the end of each epoch."""
+def _unsqueezed() -> rich.table.Column:
+    return rich.table.Column(no_wrap=True)
+
+
+def epoch_callback(bar: rich.progress.Progress, training: Any) -> Any:
+    """A Keras callback that moves `bar` on at the end of each epoch; `training` is the recipe's."""
     import keras
 
-    task = bar.add_task("", total=epochs)
+    task = bar.add_task("", total=training.epochs)
+    names = ["elbo", "log_likelihood", "kl", *([] if _is_constant(training.beta) else ["beta"]), "val_log_likelihood"]
+    before = len(f"epoch {training.epochs}/{training.epochs} ") + BAR_WIDTH + len(" 0:00:00 ")
 
     def show(epoch: int, logs: dict[str, float]) -> None:
-        names = [name for name in ("elbo", "log_likelihood", "kl", "beta", "val_log_likelihood") if name in logs]
-        bar.update(task, completed=epoch + 1, description=" ".join(f"{name} {logs[name]:.4g}" for name in names))
+        terms = [f"{name} {logs[name]:.4g}" for name in names if name in logs]
+        bar.update(task, completed=epoch + 1, description=_fitting(terms, bar.console.width - before))
 
     return keras.callbacks.LambdaCallback(on_epoch_end=show)
+
+
+def _is_constant(beta: Any) -> bool:
+    from tfbnn.objectives import schedules
+
+    return isinstance(schedules.get(beta), schedules.Constant)
+
+
+def _fitting(terms: list[str], width: int) -> str:
+    """As many terms from the left as `width` characters hold."""
+    while terms and len(" ".join(terms)) > width:
+        terms = terms[:-1]
+    return " ".join(terms)
 
 
 def empty_table(*headings: str, title: str | None = None) -> rich.table.Table:
@@ -54,18 +76,64 @@ def empty_table(*headings: str, title: str | None = None) -> rich.table.Table:
     return table
 
 
-def print_data(data: Any) -> None:
-    """Tells how many rows and columns a recipe trains on, and what was kept out."""
+def print_data(data: Any, kinds: Collection[str] = ()) -> None:
+    """Tells how many rows and columns a recipe trains on, what was kept out, and what looks like a mistake.
+
+    Args:
+        data: the recipe's `PreparedData`.
+        kinds: columns whose kind the recipe tells, which is no mistake then.
+    """
     out.print(
         f"{len(data.train.target)} training rows, {len(data.held_out.target)} held out; "
         f"{len(data.schema.columns)} columns become {data.schema.num_features} features"
     )
     for column, reason in data.schema.left_out.items():
         out.print(escape(f"Column '{column}' was kept out: {reason}"), soft_wrap=True)
+    for column in data.schema.categories:
+        if note := _doubt(column, data, column.name in kinds):
+            out.print(escape(f"Column '{column.name}' {note}"), soft_wrap=True)
 
 
-def print_elbo(elbo: Any) -> None:
-    """Prints the terms of the ELBO, nats."""
+def _doubt(column: Any, data: Any, declared: bool) -> str:
+    """What makes a categorical column look like numbers, or like a name of each row; "" where nothing does."""
+    import pandas as pd
+
+    from tfbnn.data import numbers_but_for
+
+    cells = pd.concat([part.features[column.name] for part in (data.train, data.held_out)]).sort_index()
+    if not declared and (few := numbers_but_for(cells)):
+        return f"is read as text, because {few}."
+    count, num_rows = len(column.vocabulary), len(data.train.target)
+    if count <= max(MIN_CATEGORIES_IN_DOUBT, num_rows / 2):
+        return ""
+    return f"has {count} categories in {num_rows} rows: most rows to come will be unseen; data.exclude leaves it out."
+
+
+def chance_log_likelihood(data: Any) -> float:
+    """log likelihood of the training targets, nats, by their shares of classes, or their mean and variance, alone."""
+    y = data.target.encode(data.train.target)[:, 0]
+    if data.likelihood.is_classifier:
+        counts = np.unique(y, return_counts=True)[1]
+        return float((counts * np.log(counts / len(y))).sum())
+    return float(-len(y) / 2 * (np.log(2 * np.pi * y.astype(np.float64).var()) + 1))
+
+
+def print_unsettled(kl: list[float], epochs: int) -> None:
+    """Tells where the KL of the epochs still moved at the end; not where training stopped before `epochs`."""
+    back = max(1, round(len(kl) / 10))
+    if len(kl) < max(epochs, 2) or abs(kl[-1] - kl[-1 - back]) <= 0.05 * abs(kl[-1 - back]):
+        return
+    moving = "falling" if kl[-1] < kl[-1 - back] else "rising"
+    last = "epoch" if back == 1 else f"{back} epochs"
+    out.print(
+        f"The KL is still {moving} ({kl[-1 - back]:,.0f} -> {kl[-1]:,.0f} nats over the last {last}): "
+        "raise training.epochs.",
+        soft_wrap=True,
+    )
+
+
+def print_elbo(elbo: Any, chance: float) -> None:
+    """Prints the terms of the ELBO, nats, and below them `chance`, the log likelihood without any feature."""
     table = empty_table("ELBO of the training rows", "nats")
     table.add_row(escape("log likelihood  E_q[log p(y|X, w)]"), f"{elbo.log_likelihood:,.1f}")
     table.add_row("KL(q || p)", f"{elbo.kl:,.1f}")
@@ -75,6 +143,7 @@ def print_elbo(elbo: Any) -> None:
         table.add_row("penalty  -log p(w) of point weights", f"{elbo.penalty:,.1f}")
     table.add_row("ELBO = log likelihood - KL", f"{elbo.elbo:,.1f}")
     table.add_row("beta, weight of the KL in the loss", f"{elbo.beta:g}")
+    table.add_row("to compare: log likelihood without the columns", f"{chance:,.1f}")
     out.print(table)
 
 
@@ -100,16 +169,23 @@ def print_scores(scores: dict[str, float], title: str, level: float) -> None:
 
 
 def known_target(served: Any, frame: Any) -> dict[str, Any]:
-    """The target's own column, where the rows hold it: name -> values."""
+    """The target's own column, where the rows hold it: name -> values, classes as the labels are written."""
+    from tfbnn.data import labels
+
     name = served.about.get("recipe", {}).get("data", {}).get("target")
-    return {name: frame[name].to_numpy()} if name in frame.columns else {}
+    if name not in frame.columns:
+        return {}
+    return {name: labels(frame[name]) if served.labels else frame[name].to_numpy()}
 
 
-def print_predictions(named: dict[str, Any], level: float) -> None:
-    """Prints the first rows' answers and what the columns mean."""
+def print_predictions(named: dict[str, Any], level: float, target: str | None = None) -> None:
+    """Prints the first rows' answers and what the columns mean; `target` is the column that is known already."""
     shown = _for_terminal(named)
     table = empty_table("row", *shown)
-    cells = [_cells(values[:ROWS_SHOWN]) for values in shown.values()]
+    first = {heading: values[:ROWS_SHOWN] for heading, values in shown.items()}
+    alike = {"mean", "lower", "upper", escape(target or "mean").replace("_", "\n", 1)}
+    places = _decimals([values for heading, values in first.items() if heading in alike])
+    cells = [_cells(values, places if heading in alike else None) for heading, values in first.items()]
     for i, row in enumerate(zip(*cells, strict=True)):
         table.add_row(str(i), *row)
     out.print(table)
@@ -138,16 +214,22 @@ def _for_terminal(named: dict[str, Any]) -> dict[str, Any]:
 def _heading(name: str) -> str:
     if name.startswith("probability_"):
         return "P of\n" + escape(name.removeprefix("probability_"))
-    return escape(name.replace("_", "\n", 1))
+    return "mutual\ninfo" if name == "mutual_information" else escape(name.replace("_", "\n", 1))
 
 
-def _cells(values: Any) -> list[str]:
-    """Text as it is; numbers of one column with the same decimals, four digits for the largest."""
+def _cells(values: Any, decimals: int | None = None) -> list[str]:
+    """Text as it is; numbers of one column with the same decimals."""
     if values.dtype.kind not in "fiu":
         return [escape(str(value)) for value in values]
-    largest = max((abs(float(value)) for value in values), default=0.0)
-    decimals = 3 if largest < 1 else max(0, 3 - int(math.log10(largest)))
+    decimals = _decimals([values]) if decimals is None else decimals
     return [f"{value:.{decimals}f}" for value in values]
+
+
+def _decimals(columns: list[Any]) -> int:
+    """Four digits for the largest number of the columns."""
+    sizes = [abs(float(value)) for values in columns if values.dtype.kind in "fiu" for value in values]
+    largest = max((size for size in sizes if math.isfinite(size)), default=0.0)
+    return 3 if largest < 1 else max(0, 3 - int(math.log10(largest)))
 
 
 def print_model(path: Path, settings: dict[str, Any]) -> None:
@@ -160,7 +242,6 @@ def print_model(path: Path, settings: dict[str, Any]) -> None:
     kind = settings["likelihood"]["class_name"]
     told = f"classes {', '.join(settings['labels'])}" if settings["labels"] else f"{settings['level']:.0%} intervals"
     out.print(f"likelihood  {kind}; {escape(told)}")
-    out.print("signatures  serving_default (rows); sample and draws (rows, num_samples, seed)")
 
 
 def print_inputs(schema: dict[str, Any] | None) -> None:
@@ -171,19 +252,67 @@ def print_inputs(schema: dict[str, Any] | None) -> None:
     from tfbnn.data import Schema
 
     fitted = Schema.from_dict(schema)
-    table = empty_table("column", "input", "kind", "missing in training", "values")
+    served = fitted.served_names
+    renamed = any(name != other for name, other in served.items())
+    table = empty_table("column", *(["input"] if renamed else []), "kind", "missing in\ntraining", "values")
+    for heading in table.columns:
+        heading.overflow = "fold"
     for column in fitted.columns:
         values, missing = _values_seen(column)
-        served = fitted.served_names[column.name]
-        table.add_row(escape(column.name), served, column.kind, "yes" if missing else "no", escape(values))
+        names = [column.name, served[column.name]] if renamed else [column.name]
+        table.add_row(*map(escape, names), column.kind, "yes" if missing else "no", escape(values))
     out.print(table)
+
+
+_OF_NUMBERS = {
+    "mean": "expected target",
+    "lower, upper": "hold the target with probability {level:.0%}",
+    "stddev": "all uncertainty, units of the target",
+    "epistemic_stddev": "its part from not knowing the weights",
+    "aleatoric_stddev": "its part from noise of the target",
+}
+_OF_CLASSES = {
+    "predicted_class": "the most probable class",
+    "probabilities": "one a class, in the order of the classes above",
+    "predictive_entropy": "all uncertainty, nats",
+    "mutual_information": "its epistemic part, from not knowing the weights",
+    "expected_entropy": "its aleatoric part, from noise of the classes",
+}
+
+
+def print_outputs(settings: dict[str, Any]) -> None:
+    """Prints what each signature of a SavedModel takes and returns."""
+    from tfbnn import likelihoods
+
+    classes = likelihoods.deserialize(settings["likelihood"]).is_classifier
+    answers = _OF_CLASSES if classes else _OF_NUMBERS
+    parameters = {"parameters": "of the likelihood, [num_samples, rows, parameters]"}
+    out.print("[bold]Signatures[/]  serving_default (rows), and sample (rows, num_samples, seed)")
+    out.print(_outputs_table(answers, settings["level"]))
+    out.print("[bold]Signature[/]  draws (rows, num_samples, seed)")
+    out.print(_outputs_table(parameters, settings["level"]))
+
+
+def _outputs_table(outputs: dict[str, str], level: float) -> rich.table.Table:
+    table = rich.table.Table("output", "what it is", box=rich.box.SIMPLE, pad_edge=False)
+    for name, text in outputs.items():
+        table.add_row(name, escape(text.format(level=level)))
+    return table
 
 
 def _values_seen(column: Any) -> tuple[str, bool]:
     """What a column held in training, in words, and whether values were missing."""
     if column.kind == "categorical":
         return ", ".join(map(repr, column.vocabulary[:6])), "" in column.vocabulary
-    return f"mean {column.mean:.4g}, stddev {column.stddev:.4g}", column.has_missing
+    return _spread(column.mean, column.stddev), column.has_missing
+
+
+def _spread(mean: float, stddev: float) -> str:
+    """As 13.02 ± 0.81: two digits of the spread, and the mean to the same decimals."""
+    decimals = 1 - math.floor(math.log10(stddev)) if stddev > 0 else 0
+    if stddev <= 0 or decimals > 6 or abs(mean) >= 1e7 or stddev >= 1e7:
+        return f"{mean:.4g} ± {stddev:.2g}"
+    return f"{mean:.{max(decimals, 0)}f} ± {stddev:.{max(decimals, 0)}f}"
 
 
 def print_recipe(recipe: dict[str, Any]) -> None:

@@ -147,6 +147,9 @@ def test_lengths_that_differ():
         model_of().evaluate(X, Y[:-1], verbose=0)
     with refuses("`y`", "5 rows", f"{N} rows"):
         model_of().predict_distribution(X[:5]).log_prob(Y)
+    for wrong in (Y, Y[:1]):  # one row would broadcast
+        with refuses("`y`", "5 rows", f"{len(wrong)} rows"):
+            model_of().predict_distribution(X[:5]).cdf(wrong)
 
 
 def test_no_rows_and_no_targets():
@@ -231,9 +234,13 @@ def test_questions_for_the_other_kind_of_target():
     for ask in (lambda: classes.quantile(0.5), lambda: classes.cdf(Y), lambda: classes.interval()):
         with refuses("regression", "probabilities"):
             ask()
-    for level in (0.0, 1.0, 1.5, "90%"):
-        with refuses("level", "between 0 and 1"):
-            regression.interval(level)
+    for level in (0.0, 1.0, 1.5, "90%", True, np.nan, 1e-9, 1 - 1e-9, 9e-7, 1 - 9e-7):
+        for ask in (regression.interval, regression.to_frame):
+            with refuses("`level`", "between 0 and 1", "1e-06"):
+                ask(level)
+    for level in (1e-6, 0.5, np.float32(0.5), 1 - 1e-6):
+        lower, upper = regression.interval(level)
+        assert (np.isfinite(lower) & np.isfinite(upper) & (lower < upper)).all()
     with refuses("`q`", "between 0 and 1"):
         regression.quantile([0.1, 1.0])
 

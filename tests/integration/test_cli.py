@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -13,11 +14,16 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import rich.console
+import rich.text
+import scipy.stats
 import yaml
 
 import clinic
 import tfbnn
-from tfbnn import cli
+from tfbnn import cli, terminal
+from tfbnn.data import Schema
+from tfbnn.recipes.spec import TrainingSpec
 
 CONSOLE_SCRIPT = shutil.which("tfbnn", path=str(Path(sys.executable).parent))
 AS_SCRIPT = "import sys; sys.argv[0] = 'tfbnn'; from tfbnn.cli import main; main()"
@@ -158,6 +164,7 @@ BAD_ROWS = {
     "empty": ("", {}, ["`data.source`", "CSV file", "rows.csv"]),
     "binary": (b"\x89PNG\r\n\x1a\n\x00\xff\xfe", {}, ["`data.source`", "CSV file", "rows.csv"]),
     "semicolons": ("age;score\n1;2\n3;4\n", {}, ["`data.source`", "commas"]),
+    "semicolons and decimal commas": ("age;score\n1;2\n1,5;2,5\n1,2,3;4\n", {}, ["`data.source`", "put commas"]),
     "zero rows": (clinic.rows(90).head(0), {}, ["`data.source`", "at least one row"]),
     "one row": (clinic.rows(90).head(1), {}, ["`data.test_fraction`", "Rows in the table: 1"]),
     "two names alike": ("age,age,score\n1,2,3\n4,5,6\n", {"data": {"exclude": []}}, ["`data.source`", "'age'"]),
@@ -170,7 +177,8 @@ BAD_ROWS = {
         clinic.rows(), {"data": {"columns": {"ward": "numeric"}}}, ["`data.columns.ward`", "numbers", "row"],
     ),
     "target of text": (
-        clinic.rows(), {"data": {"target": "outcome", "exclude": []}}, ["`data.target`", "numbers", "first row 0"],
+        clinic.rows(), {"data": {"target": "outcome", "exclude": []}},
+        ["`data.target`", "numbers", "first row 0", "Bernoulli"],
     ),
     "gaps in the target": (
         clinic.rows().assign(score=lambda rows: rows["score"].where(rows.index != 7)),
@@ -206,6 +214,9 @@ BAD_ROWS = {
     "three classes for Bernoulli": (
         clinic.rows(), {"data": {"target": "grade", "exclude": []}, "likelihood": "Bernoulli"},
         ["`likelihood`", "3 classes of the target: a, b, c", "'Bernoulli'", "Categorical for more"],
+    ),
+    "numbers as classes": (
+        clinic.rows(), {"likelihood": "Categorical"}, ["`likelihood`", "different numbers; use likelihood: Normal"],
     ),
     "two targets": (
         clinic.rows(), {"likelihood": {"class": "Normal", "num_targets": 2}},
@@ -258,6 +269,7 @@ def test_a_file_without_permission_is_refused(command):
         (["demo.yaml", "--set", "training.epochs"], ["`--set`", "training.epochs=50"]),
         (["demo.yaml", "--set", "training.epochs=0"], ["`training.epochs`", "greater than 0", "Received: 0"]),
         (["demo.yaml", "--set", "prediction.num_samples=0"], ["`prediction.num_samples`", "Received: 0"]),
+        (["demo.yaml", "--set", "prediction.num_samples=100001"], ["`prediction.num_samples`", "100000"]),
         (["demo.yaml", "--set", "model.builder=os:system"], ["`model.builder`", "add --allow-imports"]),
         (
             ["demo.yaml", "--set", "export.path=taken/1"],
@@ -281,6 +293,10 @@ def test_an_export_path_is_looked_at_before_training(command, monkeypatch):
     (command.folder / "taken" / "1").mkdir(parents=True)
     recipe = write_recipe(command.folder, clinic.rows(), export={"path": "taken/1"})
     command.is_refused("train", recipe)
+    monkeypatch.setattr("tfbnn.recipes.run.os.access", lambda _, mode: not mode & os.W_OK)  # root may all
+    message = command.is_refused("train", recipe, "--set", "export.path=taken/far/below")
+    assert "`export.path`" in message
+    assert f"can be written to; {command.folder / 'taken'} cannot" in message
 
 
 def test_a_loss_that_is_no_number_stops_and_exports_nothing(command):
@@ -305,6 +321,64 @@ def test_an_interrupt_says_that_nothing_was_exported(command, monkeypatch):
     assert code == 130
     assert err.strip() == "Interrupted. Nothing was exported."
     assert tree(command.folder) == before
+
+
+def test_an_interrupt_elsewhere_says_nothing_of_exports(command, model, asked, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfbnn.export.load_saved_model", interrupted)
+    code, _, err = command("predict", model, "rows.csv")
+    assert (code, err.strip()) == (130, "Interrupted.")
+
+
+def test_columns_that_look_like_mistakes_are_told(command):
+    rows = clinic.rows().assign(when=[f"2020-{i}" for i in range(90)], price=[str(i) for i in range(90)])
+    rows.loc[7, "price"] = "n/k"
+    recipe = write_recipe(command.folder, rows)
+    out = command.succeeds("train", recipe, "--set", "training.epochs=1")
+    assert "Column 'when' has 72 categories in 72 rows" in out
+    assert "Column 'price' is read as text, because 1 cell is no number: 'n/k' in row 7" in out
+    assert "Column 'ward'" not in out
+
+
+def test_a_kl_that_has_not_settled_is_told(capsys):
+    terminal.print_unsettled([423.0] * 18 + [400.0, 381.0], epochs=20)
+    assert "still falling (423 -> 381 nats over the last 2 epochs)" in capsys.readouterr().out
+    terminal.print_unsettled([423.0] * 20, epochs=20)
+    terminal.print_unsettled([423.0, 300.0], epochs=20)  # stopped early: the best weights were kept
+    assert capsys.readouterr().out == ""
+
+
+def test_the_progress_of_training_fits_80_columns():
+    console = rich.console.Console(width=80, file=io.StringIO(), force_terminal=True)
+    bar = terminal.progress_bar()
+    bar.live.console = console
+    logs = {"elbo": -423.1, "log_likelihood": -384.2, "kl": 38.91, "beta": 1.0, "val_log_likelihood": -1.234}
+    callback = terminal.epoch_callback(bar, TrainingSpec(epochs=2000, beta=1.0))
+    callback.on_epoch_end(1999, logs)
+    with console.capture() as captured:
+        console.print(bar.get_renderable())
+    line = rich.text.Text.from_ansi(captured.get()).plain.rstrip()
+    assert len(line) <= 80
+    assert line.startswith("epoch 2000/2000 ━━━━━━━━━━ ")
+    assert line.endswith("elbo -423.1 log_likelihood -384.2 kl 38.91")
+
+
+def test_a_schedule_of_beta_is_shown():
+    bar = terminal.progress_bar()
+    for beta, shown in ((1.0, False), ({"class": "Linear", "steps": 5}, True)):
+        terminal.epoch_callback(bar, TrainingSpec(beta=beta)).on_epoch_end(0, {"kl": 1.0, "beta": 0.5})
+        assert ("beta 0.5" in bar.tasks[-1].description) is shown
+
+
+def test_chance_is_the_log_likelihood_of_the_target_alone(regression_run, three_class_run):
+    y = regression_run.data.train.target.to_numpy()
+    expected = scipy.stats.norm(y.mean(), y.std()).logpdf(y).sum()
+    np.testing.assert_allclose(terminal.chance_log_likelihood(regression_run.data), expected, rtol=1e-5)
+    shares = three_class_run.data.train.target.value_counts()
+    expected = (shares * np.log(shares / shares.sum())).sum()
+    np.testing.assert_allclose(terminal.chance_log_likelihood(three_class_run.data), expected, rtol=1e-6)
 
 
 def test_a_fault_of_tfbnn_is_told_as_one(command, monkeypatch):
@@ -372,7 +446,21 @@ def test_classes_on_the_terminal(command, three_class_run, asked):
         assert word in out
 
 
+def test_what_is_in_one_unit_is_printed_with_one_precision(capsys):
+    named = {"mean": [1.5, 20.25], "lower": [0.5, 10.0], "upper": [2.5, 131.0], "stddev": [0.5, 0.25]}
+    known = {"the_score": np.array([2.0, 30.0])}
+    terminal.print_predictions(known | {k: np.array(v) for k, v in named.items()}, 0.9, "the_score")
+    assert "0 2.0 1.5 0.5 2.5 0.500" in [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_known_classes_are_printed_as_the_labels_are(three_class_run):
+    served = tfbnn.load_saved_model(three_class_run.path)
+    known = terminal.known_target(served, pd.DataFrame({"grade": [1.0, 0.0]}))
+    assert list(known["grade"]) == ["1", "0"]
+
+
 def test_predictions_as_csv_stand_beside_the_rows(command, model, asked):
+    (command.folder / "new").mkdir()
     out = command.succeeds("predict", model, "rows.csv", "-o", "new/answers.csv")
     assert "14 predictions written to new/answers.csv" in out
     written = pd.read_csv(command.folder / "new" / "answers.csv")
@@ -477,6 +565,7 @@ def test_targets_that_cannot_be_scored_are_refused(command, model, three_class_r
         (["-o", "."], ["`--output`", "the name of a file", "It is a folder"]),
         (["-o", ".", "--overwrite"], ["`--output`", "the name of a file", "It is a folder"]),
         (["-o", "rows.csv/answers.csv"], ["`--output`", "can be written"]),
+        (["-o", "nowhere/below/answers.csv"], ["`--output`", "There is no folder nowhere/below"]),
     ],
 )
 def test_bad_options_of_predict_are_refused(command, model, asked, options, parts):
@@ -576,6 +665,9 @@ def test_describe_tells_inputs_outputs_recipe_and_scores(command, regression_run
         "S = 20 draws of the weights (seed 0, marginal coupling)",
         "90% intervals",
         "serving_default (rows)",
+        "epistemic_stddev",
+        "hold the target with probability 90%",
+        "[num_samples, rows, parameters]",
         "mean radius",
         "mean_radius",
         "arg_2nd_visit",
@@ -590,7 +682,19 @@ def test_describe_tells_inputs_outputs_recipe_and_scores(command, regression_run
 
 
 def test_describe_tells_the_classes(command, three_class_run):
-    assert "classes a, b, c" in command.succeeds("describe", three_class_run.path)
+    out = command.succeeds("describe", three_class_run.path)
+    assert "classes a, b, c" in out
+    assert "mutual_information" in out
+
+
+def test_names_of_columns_are_never_cut(capsys, monkeypatch):
+    monkeypatch.setattr(terminal.out, "width", 80)
+    name = "x" * 120
+    terminal.print_inputs(Schema.fit(pd.DataFrame({name: [1.0, 2.0]})).to_dict())
+    out = capsys.readouterr().out
+    assert out.count("x") == 120
+    assert "input" not in out
+    assert "1.50 ± 0.50" in out
 
 
 def test_recipes_lists_recipes_alone(command):
@@ -623,6 +727,7 @@ def test_version_and_help(command):
     for verb in ("train", "evaluate", "predict", "describe", "recipes", "doctor"):
         assert verb in out
         assert "Usage: tfbnn" in command.succeeds(verb, "--help")
+    assert "..." not in out.replace("[ARGS]...", "")
 
 
 @pytest.mark.parametrize(

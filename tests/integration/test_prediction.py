@@ -419,3 +419,49 @@ def test_a_large_offset_costs_no_digits_of_the_spread():
     means = prediction.parameters[..., :1].astype("float64")
     np.testing.assert_allclose(prediction.epistemic_stddev, means.std(0), rtol=1e-4)
     assert np.abs(prediction.mean - means.mean(0)).max() <= 0.0625
+
+
+# --- mixtures of very different components ----------------------------------------------------------------------------
+
+
+def prediction_of(loc, scale):
+    """Of one row, by the components given."""
+    return tfbnn.Prediction(np.stack([loc, scale], axis=-1)[:, np.newaxis], tfbnn.likelihoods.Normal())
+
+
+FAR = 1e6
+DIFFERENT = {
+    "scales of 1 and 1e4": ([0.0, 0.0], [1.0, 1e4]),
+    "scales of 1 and 1e6": ([0.0, 3.0], [1.0, 1e6]),
+    "scales of 1e-4 and 1e4": ([0.5, -2.0], [1e-4, 1e4]),
+    "locations 1e6 apart": ([0.0, 1.0, FAR], [1.0, 1.0, 1.0]),
+    "locations and scales": ([0.0, 0.5, -FAR], [1.0, 1.0, 1e4]),
+}
+
+
+@pytest.mark.parametrize("components", DIFFERENT)
+def test_quantile_inverts_cdf_of_components_of_different_size(components):
+    """Within 1e-4: 40 halvings of a width of 1e8 smallest scales leave 1e-4 of one, times a density of 0.4 at most.
+
+    The levels are those whose quantile lies within the narrow components about 0, where float32 resolves them.
+    """
+    loc, scale = (np.array(part) for part in DIFFERENT[components])
+    mixture = stats.norm(loc, scale)
+    narrow = np.argmin(scale)
+    levels = mixture.cdf(loc[narrow] + scale[narrow] * np.linspace(-2, 2, 9)[:, np.newaxis]).mean(1)
+    prediction = prediction_of(loc, scale)
+    for level, quantile in zip(levels, prediction.quantile(levels), strict=True):
+        np.testing.assert_allclose(prediction.cdf(quantile), level, atol=1e-4)
+        np.testing.assert_allclose(mixture.cdf(np.float64(quantile)).mean(), level, atol=1e-4)
+
+
+@pytest.mark.parametrize("S", [1, 7, 1000])
+def test_log_prob_of_equal_components_is_that_of_one(S):
+    prediction = prediction_of(np.full(S, 2.0), np.full(S, 0.5))
+    np.testing.assert_allclose(prediction.log_prob([1.5]), stats.norm(2.0, 0.5).logpdf(1.5), rtol=1e-5)
+
+
+def test_probabilities_of_all_classes_by_log_prob_sum_to_one():
+    prediction = model_of(likelihood="Categorical").predict_distribution(X, 50)
+    each = [np.exp(prediction.log_prob(np.full(len(X), k))) for k in range(3)]
+    np.testing.assert_allclose(np.sum(each, axis=0), 1.0, rtol=1e-5)

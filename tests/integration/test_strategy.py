@@ -97,6 +97,21 @@ answers["fit"] = {"largest": largest(found, expected), "moved": largest(expected
                                              - losses["val_log_likelihood"]).max())}
 """
 
+WEIGHTS = """
+weights = np.concatenate([np.ones(20), np.full(12, 9.0)]).astype("float32")
+def fit_weighted(model):
+    model.fit(x, y, sample_weight=weights, batch_size=32, shuffle=False, verbose=0)
+one = make(**point)
+one.optimizer.learning_rate = 0.1
+expected = change(one, fit_weighted)
+with strategy.scope():
+    two = make(**point)
+    two.optimizer.learning_rate = 0.1
+answers["weighted"] = {"largest": largest(change(two, fit_weighted), expected),
+                       "if the weights were left out": largest(change(make(**point), lambda m: m.fit(
+                           x, y, batch_size=32, shuffle=False, verbose=0)), expected)}
+"""
+
 NOISE = """
 with strategy.scope():
     model = make(tfbnn.layers.DenseFlipout)
@@ -115,7 +130,7 @@ answers["noise"] = {"difference": float(np.abs(first - second).max()), "history"
 
 @pytest.fixture(scope="module")
 def seen() -> dict:
-    script = COMMON + INJECTED + FIT + NOISE + "print(json.dumps(answers))"
+    script = COMMON + INJECTED + FIT + WEIGHTS + NOISE + "print(json.dumps(answers))"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-4000:]
     return json.loads(ran.stdout.strip().splitlines()[-1])
@@ -136,9 +151,14 @@ def test_fit_gives_the_steps_of_one_device(seen):
     assert steps["validation"] < 1e-5
 
 
+def test_weights_are_normalised_over_all_replicas(seen):
+    assert seen["weighted"]["largest"] < 1e-6
+    assert seen["weighted"]["if the weights were left out"] > 1e-2
+
+
 def test_replicas_draw_their_own_noise_and_report_the_whole(seen):
     trained = seen["noise"]
     assert trained["difference"] > 1e-3
     assert trained["kl"] == pytest.approx(trained["expected kl"], rel=0.05)
-    assert trained["num_data"] == 32
+    assert trained["num_data"] == 1000
     assert trained["history"][-1] < trained["history"][0]

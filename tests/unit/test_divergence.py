@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from scipy import stats
 
 from gaussian import kl_multivariate_normal, kl_normal, randomised, softplus, variable
 from tfbnn.core.noise import Seeded, seed_pair
@@ -76,6 +77,19 @@ def test_kl_of_q_to_itself_is_zero(posterior):
     np.testing.assert_allclose(kl_divergence(q.distribution(), q.distribution(), "w", source()), 0.0, atol=1e-6)
 
 
+def plain_normals(shape=(40, 3)):
+    """q, p as plain `tfd.Normal`s, whose log densities and divergences are tensors of `shape`, and numpy's KL terms."""
+    loc, scale = np.linspace(-1, 1, 120).reshape(shape), np.linspace(0.1, 0.6, 120).reshape(shape)
+    q = tfd.Normal(tf.constant(loc, tf.float32), tf.constant(scale, tf.float32))
+    return q, tfd.Normal(tf.fill(shape, 0.1), tf.fill(shape, 0.7)), kl_normal(loc, scale, 0.1, 0.7)
+
+
+def test_kl_of_plain_normals_is_the_sum_over_their_entries():
+    q, p, terms = plain_normals()
+    assert terms.shape == (40, 3)
+    np.testing.assert_allclose(kl_divergence(q, p, "w", source()), terms.sum(), rtol=1e-5)
+
+
 # --- Monte Carlo ------------------------------------------------------------------------------------------------------
 
 # n weights share one draw of each: the error is that of a mean of n terms, 5 standard errors (false alarm 6e-7).
@@ -125,6 +139,15 @@ def test_monte_carlo_at_a_draw_is_the_difference_of_log_densities():
     log_density = -0.5 * np.array([0.3, -0.85]) ** 2 - np.log([1.0, 2.0])
     prior = -0.5 * ((w[0] - 0.5) / 3) ** 2 - np.log(3.0)
     np.testing.assert_allclose(monte_carlo_kl(q, p, tf.constant(w)), (log_density - prior).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("plain", ["q", "p", "both"])
+def test_monte_carlo_sums_the_entries_of_plain_distributions(plain):
+    q, p, _ = plain_normals()
+    w = np.linspace(-2, 2, 120).reshape(40, 3)
+    expected = (stats.norm(q.loc, q.scale).logpdf(w) - stats.norm(0.1, 0.7).logpdf(w)).sum()
+    q, p = (d if plain in (name, "both") else tfd.Independent(d, 2) for name, d in (("q", q), ("p", p)))
+    np.testing.assert_allclose(monte_carlo_kl(q, p, tf.constant(w, tf.float32)), expected, rtol=1e-5)
 
 
 # --- the user's own ---------------------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
 """Noise is data: the one maker of a network's randomness.
 
-A stochastic layer asks `noise_for(self)` and is given the noise of the current source, or, where no source is set
-(training), that of its own generator. Who wants the same network with other noise sets a source around the call:
+A stochastic layer asks `noise_for(self)` and is given the noise of the current source, or, where no source is set,
+that of its own generator. Who wants the same network with other noise sets a source around the call:
 
     with noise_scope(source):
         network(x)
 
-Sources: `Generated` (a layer's `SeedGenerator`), `Seeded` (a stateless seed), `Plan` (finds out what a network asks
-for) and `Tape` (noise that was drawn before: one draw of many, or a test's own numbers).
+Sources: `Generated` (a layer's `SeedGenerator`, in a plain Keras model), `Seeded` (a stateless seed; a new one every
+pass of a `BayesianModel` in training), `Plan` (finds out what a network asks for) and `Tape` (noise that was drawn
+before: one draw of many, or a test's own numbers).
 
 In prediction, draw i of a tensor is defined by (seed, index of the layer, name of the tensor, i) alone: blocks of
 `DRAWS_PER_BLOCK` draws are made from int32 bits, which neither XLA nor a GPU changes.
@@ -40,9 +41,11 @@ class Noise(abc.ABC):
     Attributes:
         coupling: None in training (the layer's own estimator decides how rows share noise); "marginal" where only
             the distribution of each row alone matters; "coherent" where one weight draw must serve all rows.
+        calls: how many times the layer has been called in this pass, where the source counts (training), else 1.
     """
 
     coupling: str | None = None
+    calls = 1
 
     @abc.abstractmethod
     def normal(self, name: str, shape: Any) -> tf.Tensor:
@@ -84,6 +87,25 @@ def noise_scope(source: Any) -> Iterator[None]:
         _SOURCE.reset(token)
 
 
+@contextlib.contextmanager
+def one_pass(
+    generator: keras.random.SeedGenerator, layers: Sequence[keras.layers.Layer], count_calls: bool = True
+) -> Iterator[None]:
+    """Layers called inside draw from one new seed of `generator`, each its own noise, unless a source is set already.
+
+    Args:
+        generator: of the model; every pass takes its next seed, and every replica folds in its number.
+        layers: all layers of the network, in a fixed order.
+        count_calls: False for the pass in which Keras builds the network, which calls layers once more than it does.
+    """
+    if _SOURCE.get() is not None:
+        yield
+        return
+    seed = _fold_in_replica(tf.cast(generator.next(), tf.int32))
+    with noise_scope(Seeded(fold_in(seed, 0), layers, count_calls=count_calls)):
+        yield
+
+
 def noise_for(layer: keras.layers.Layer, generator: keras.random.SeedGenerator) -> Noise:
     """The noise that `layer` shall use now: the current source's, else its own generator's."""
     source = _SOURCE.get()
@@ -110,7 +132,7 @@ def fold_in(seed: tf.Tensor, data: Any) -> tf.Tensor:
 
 def seed_of_tensor(seed: tf.Tensor, layer: int, name: str) -> tf.Tensor:
     """The [2] seed of tensor `name` of layer number `layer`."""
-    return fold_in(fold_in(seed, layer), zlib.crc32(name.encode()) & _LOW_31_BITS)
+    return fold_in(seed, zlib.crc32(f"{layer}/{name}".encode()) & _LOW_31_BITS)
 
 
 def check_seed(where: str, seed: Any) -> int:
@@ -169,19 +191,34 @@ class Generated(Noise):
 class Seeded(Noise):
     """Noise fixed by a [2] seed, the layer's index and the tensor's name: the layers' own estimators, repeatable.
 
+    A layer that is called more than once gets the same weight draw each time, as one network has the same weights.
+
     Args:
         seed: int32 [2].
         layers: all layers of the network, in a fixed order.
+        count_calls: whether layers are told how many times they have been called.
     """
 
-    def __init__(self, seed: tf.Tensor, layers: Sequence[keras.layers.Layer], index: int = 0):
+    def __init__(
+        self,
+        seed: tf.Tensor,
+        layers: Sequence[keras.layers.Layer],
+        index: int = 0,
+        calls: int = 1,
+        count_calls: bool = True,
+    ):
         self._seed = seed
         self._layers = layers
         self._index = index
+        self._calls: Counter[int] = Counter()
+        self._count_calls = count_calls
+        self.calls = calls
 
     def for_layer(self, layer: keras.layers.Layer) -> Seeded:
         """The noise of `layer`."""
-        return Seeded(self._seed, self._layers, _index_of(layer, self._layers))
+        index = _index_of(layer, self._layers)
+        self._calls[index] += 1
+        return Seeded(self._seed, self._layers, index, self._calls[index] if self._count_calls else 1)
 
     def _seed_of(self, name: str) -> tf.Tensor:
         return seed_of_tensor(self._seed, self._index, name)
@@ -221,29 +258,25 @@ class Plan:
     Args:
         layers: all layers of the network, in a fixed order.
         coupling: "marginal" or "coherent".
-        repeated: indices of the layers that the network calls more than once; one weight draw must serve all their
-            calls, so that they are coherent always.
+        whole_draws: indices of the layers that are coherent always, because a row meets their weights more than once:
+            the network calls them again, or folds an axis of the row into the batch. One weight draw must serve all.
     """
 
-    def __init__(self, layers: Sequence[keras.layers.Layer], coupling: str, repeated: frozenset[int] = frozenset()):
+    def __init__(self, layers: Sequence[keras.layers.Layer], coupling: str, whole_draws: frozenset[int] = frozenset()):
         self.layers = layers
         self.coupling = one_of("coupling", coupling, COUPLINGS)
-        self.repeated = repeated
+        self.whole_draws = whole_draws
         self.requests: dict[tuple[int, str], Request] = {}
         self.in_common: dict[tuple[int, str], Any] = {}
         self.calls: Counter[int] = Counter()
+        self.batch_sizes: dict[int, int | None] = {}
 
     @classmethod
-    def of(cls, call: Callable[[], Any], layers: Sequence[keras.layers.Layer], coupling: str) -> Plan:
-        """The plan of what `call()`, which runs the network, asks for; its result is not used."""
-        plan = cls(layers, coupling)
+    def of(cls, call: Callable[[Any], Any], x: Any, layers: Sequence[keras.layers.Layer], coupling: str) -> Plan:
+        """The plan of what `call(x)`, which runs the network, asks for; its result is not used."""
+        plan = cls(layers, coupling, _meets_weights_again(call, x, cls(layers, coupling)))
         with noise_scope(plan):
-            call()
-        repeated = frozenset(index for index, calls in plan.calls.items() if calls > 1)
-        if repeated:
-            plan = cls(layers, coupling, repeated)
-            with noise_scope(plan):
-                call()
+            call(x)
         return plan
 
     def for_layer(self, layer: keras.layers.Layer) -> Noise:
@@ -254,7 +287,7 @@ class Plan:
 
     def coupling_of(self, index: int) -> str:
         """How layer number `index` must couple rows."""
-        return "coherent" if index in self.repeated else self.coupling
+        return "coherent" if index in self.whole_draws else self.coupling
 
     def draw_block(self, seed: tf.Tensor, block: tf.Tensor) -> dict[tuple[int, str], tf.Tensor]:
         """The noise of draws block * DRAWS_PER_BLOCK ...: each tensor with a leading axis of DRAWS_PER_BLOCK."""
@@ -266,6 +299,23 @@ class Plan:
     def tape(self, values: Mapping[tuple[int, str], tf.Tensor]) -> Tape:
         """A source that answers with `values` (one draw, no leading axis)."""
         return Tape(values, self.layers, self.coupling_of, self.in_common)
+
+
+SURVEY_ROWS = 3  # a number of rows that is told in the shapes of a survey
+
+
+def _meets_weights_again(call: Callable[[Any], Any], x: Any, survey: Plan) -> frozenset[int]:
+    """Indices of the layers that are called more than once, or on another number of rows than x has."""
+
+    def traced(x):
+        with noise_scope(survey):
+            call(x)
+
+    specs = keras.tree.map_structure(lambda part: tf.TensorSpec([SURVEY_ROWS, *part.shape[1:]], part.dtype), x)
+    tf.function(traced, autograph=False).get_concrete_function(specs)
+    again = {index for index, calls in survey.calls.items() if calls > 1}
+    folded = {index for index, rows in survey.batch_sizes.items() if rows != SURVEY_ROWS}
+    return frozenset(again | folded)
 
 
 class _Planned(Noise):
@@ -290,6 +340,10 @@ class _Planned(Noise):
     def sample(self, name, distribution):
         self._remember(name, lambda count, seed: distribution.sample(count, seed=seed))
         return tf.zeros(distribution.batch_shape + distribution.event_shape, distribution.dtype)
+
+    def normal_per_row(self, name, outputs):
+        self._plan.batch_sizes[self._index] = outputs.shape[0]
+        return super().normal_per_row(name, outputs)
 
     def shared(self, name, compute):
         return self._plan.in_common.setdefault((self._index, name), compute())

@@ -38,10 +38,12 @@ def takes(fn: Callable, count: int) -> bool:
     return True
 
 
-def build_distribution(
-    fn: Callable, layer: keras.layers.Layer, name: str, shape: tuple[int, ...], argument: str
-) -> tuple[Any, list[keras.Variable]]:
-    """Calls a TFP factory once, with weights that belong to `layer`.
+class TFPWeights:
+    """The distribution that a TFP factory makes of one tensor, with variables that belong to a Keras layer.
+
+    The factory runs once to make its variables, and anew, on the same variables, whenever the distribution is asked
+    for: what it computes from them (a softplus, say) so follows every update, also where Keras builds the layer inside
+    a graph or with stand-ins for its variables.
 
     Args:
         fn: the factory.
@@ -50,60 +52,57 @@ def build_distribution(
         shape: shape of the tensor.
         argument: of the layer that gave the factory, for errors.
 
-    Returns:
-        The distribution, over float32 tensors of `shape`, and the variables that the factory made for it.
-
     Raises:
-        InvalidInput: where the factory returns something else, or a distribution over another shape.
+        InvalidInput: where the factory returns something else than a distribution over tensors of `shape`.
     """
-    variables: list[keras.Variable] = []
 
-    def add_variable_fn(name, shape, initializer=None, regularizer=None, constraint=None, dtype=None, trainable=True,
-                        **_):  # fmt: skip
-        variable = layer.add_weight(
-            shape=tuple(int(size) for size in shape),
-            initializer=_initializer(initializer),
-            regularizer=regularizer,
-            constraint=constraint,
-            dtype="float32",
-            autocast=False,
-            trainable=trainable,
-            name=name.replace("/", "_"),
-        )
-        variables.append(variable)
-        return variable.value  # the tf.Variable itself: a distribution built on it follows its updates
+    def __init__(self, fn: Callable, layer: keras.layers.Layer, name: str, shape: tuple[int, ...], argument: str):
+        # Trainable even in a frozen layer, which freezes its variables itself and can be thawed.
+        self._call = lambda add_variable_fn: fn(tf.float32, shape, name, True, add_variable_fn)
+        self.variables: list[keras.Variable] = []
 
-    # Variables are always made trainable: a frozen layer freezes them itself, and can be thawed.
-    with tf.init_scope():  # Keras builds some models inside a graph, whose tensors would not outlive it
-        distribution = fn(tf.float32, shape, name, True, add_variable_fn)
+        def add_variable_fn(name, shape, initializer=None, regularizer=None, constraint=None, trainable=True, **_):
+            variable = layer.add_weight(
+                name=name.replace("/", "_"),
+                shape=tuple(int(size) for size in shape),
+                initializer=_initializer(initializer),
+                regularizer=regularizer,
+                constraint=constraint,
+                dtype="float32",
+                autocast=False,
+                trainable=trainable,
+            )
+            self.variables.append(variable)
+            return variable.value
+
+        _check_distribution(argument, self._call(add_variable_fn), shape)
+
+    def distribution(self) -> Any:
+        """The `tfd` distribution at the variables' present values."""
+        made = iter(self.variables)
+        return self._call(lambda *_, **__: next(made).value)
+
+
+def _check_distribution(argument: str, distribution: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(distribution, tfd.Distribution):
         raise invalid(argument, "a factory that returns a tfp.distributions.Distribution", distribution)
     event = distribution.batch_shape + distribution.event_shape
     if event.as_list() != list(shape):
         raise invalid(argument, f"a distribution over tensors of shape {list(shape)}", event.as_list())
-    _check_connected(argument, distribution, variables)
-    return distribution, variables
-
-
-def _check_connected(where: str, distribution: Any, variables: list[keras.Variable]) -> None:
-    followed = {id(variable) for variable in distribution.variables}
-    for variable in variables:
-        if id(variable.value) not in followed:
-            raise invalid(
-                where,
-                "a distribution that follows its variables",
-                f"one built on the value that {variable.name} had at the start",
-                "Wrap it: tfp.util.DeferredTensor(variable, tf.nn.softplus) instead of tf.nn.softplus(variable).",
-            )
 
 
 def _initializer(initializer: Any) -> Any:
     """TF1 and tf_keras initializers want TensorFlow dtypes where Keras passes strings."""
     if initializer is None or isinstance(initializer, str | keras.initializers.Initializer):
         return initializer or "zeros"
-    if hasattr(initializer, "from_config"):  # TFP's default factories share one object, which would repeat its numbers
-        initializer = initializer.from_config(initializer.get_config())
-    return lambda shape, dtype=None: initializer(shape, dtype=tf.as_dtype(dtype or "float32"))
+
+    def fresh(shape, dtype=None):
+        # a fresh copy a call: TFP's default factories share one object, which would repeat its numbers
+        reusable = hasattr(initializer, "from_config")
+        copy = initializer.from_config(initializer.get_config()) if reusable else initializer
+        return copy(shape, dtype=tf.as_dtype(dtype or "float32"))
+
+    return fresh
 
 
 def gaussian_parameters(distribution: Any) -> tuple[tf.Tensor, tf.Tensor] | None:
@@ -128,6 +127,6 @@ def is_point(distribution: Any) -> bool:
     return isinstance(distribution, tfd.Deterministic | tfd.VectorDeterministic)
 
 
-def free_parameters(variables: list[keras.Variable], shape: tuple[int, ...]) -> int:
-    """How many trainable variables have one entry a weight."""
-    return sum(v.trainable and int(np.prod(v.shape)) == int(np.prod(shape)) for v in variables)
+def free_parameters(variables: list[keras.Variable], shape: tuple[int, ...]) -> float:
+    """How many trainable numbers there are for each weight."""
+    return sum(int(np.prod(variable.shape)) for variable in variables if variable.trainable) / int(np.prod(shape))

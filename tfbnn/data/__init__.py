@@ -1,6 +1,6 @@
 """Tables: reading and splitting them, and the one rule that turns columns and targets into arrays."""
 
-from tfbnn.data.columns import CategoricalColumn, NumberColumn
+from tfbnn.data.columns import CategoricalColumn, NumberColumn, labels, numbers_but_for
 from tfbnn.data.schema import ColumnEncoder, Schema
 from tfbnn.data.table import Table, read_frame, read_table, split_rows
 from tfbnn.data.target import Target
@@ -12,6 +12,8 @@ __all__ = [
     "Schema",
     "Table",
     "Target",
+    "labels",
+    "numbers_but_for",
     "read_frame",
     "read_table",
     "split_rows",

@@ -40,23 +40,39 @@ def labels(series: pd.Series) -> np.ndarray:
     return np.array(["" if missing else label(cell) for cell, missing in pairs], dtype=object)
 
 
-def finite_numbers(series: pd.Series, where: str) -> np.ndarray:
-    """Returns the cells as float32 [N], NaN where missing.
+def finite_numbers(series: pd.Series, where: str, mend: str = "") -> np.ndarray:
+    """Returns the cells as float32 [N], NaN where missing; `mend` is said where text stands for numbers.
 
     Raises:
         InvalidInput: a cell is no number, or infinite, or too large for float32.
     """
     missing = is_missing(series)
-    is_number = pd.api.types.is_numeric_dtype(series.dtype)
-    cells = series if is_number else series.astype(object).mask(missing, np.nan)
-    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers = _numbers_where_readable(series, missing)
     if (bad := np.isnan(numbers) & ~missing).any():
-        raise refused_cells(series, bad, where, "numbers")
+        raise refused_cells(series, bad, where, "numbers", mend)
     with np.errstate(over="ignore"):
         single = numbers.astype(np.float32)
     if (bad := np.isinf(single)).any():
         raise refused_cells(series, bad, where, "finite numbers (float32: below 3.4e38 in size)")
     return single
+
+
+def _numbers_where_readable(series: pd.Series, missing: np.ndarray) -> np.ndarray:
+    """The cells as float64 [N], NaN where they are missing or no numbers."""
+    is_number = pd.api.types.is_numeric_dtype(series.dtype)
+    cells = series if is_number else series.astype(object).mask(missing, np.nan)
+    return pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def numbers_but_for(series: pd.Series) -> str:
+    """A sentence about the few cells (a tenth at most) that make text of a column of numbers; "" where none do."""
+    missing = is_missing(series)
+    bad = np.isnan(_numbers_where_readable(series, missing)) & ~missing
+    if not 0 < (count := int(bad.sum())) <= (~missing).sum() / 10:
+        return ""
+    position = int(np.flatnonzero(bad)[0])
+    cells = "1 cell is no number" if count == 1 else f"{count} cells are no numbers, first"
+    return f"{cells}: {str(series.iloc[position])!r} in row {series.index[position]} (rows count from 0)"
 
 
 def truth_values(series: pd.Series, where: str) -> np.ndarray:
@@ -133,7 +149,8 @@ class CategoricalColumn:
         """Learns from training cells [N]; refuses more than 1000 categories."""
         vocabulary = tuple(sorted(set(labels(series))))
         if (count := len(vocabulary)) > MAX_CATEGORIES:
-            mend = "A column that names its rows teaches nothing: list it in data.exclude."
+            few = numbers_but_for(series)
+            mend = f"{few}." if few else "A column that names its rows teaches nothing: list it in data.exclude."
             raise invalid(where, f"at most {MAX_CATEGORIES} categories", count, mend)
         return cls(name, vocabulary)
 

@@ -135,16 +135,21 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise invalid("data.source", f"a file that exists (looked from {Path.cwd()})", str(path))
     try:
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str)
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].dropna()
+        _refuse_other_separators(path, header)
         frame = _parsed(path)
     except OSError as error:
         raise invalid("data.source", "a file that can be read", str(path), f"{error.strerror or error}.") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
         raise _not_csv(path, str(error)) from error
-    _refuse_duplicates(header.iloc[0].dropna())
-    if len(frame.columns) == 1 and any(mark in str(frame.columns[0]) for mark in ";\t|"):
-        raise _not_csv(path, f"Its header is {frame.columns[0]!r}: put commas between the names.")
+    _refuse_duplicates(header)
     return frame
+
+
+def _refuse_other_separators(path: Path, header: pd.Series) -> None:
+    """Before the rows are read: decimal commas in them would get a message about the number of fields."""
+    if len(header) == 1 and any(mark in header.iloc[0] for mark in ";\t|"):
+        raise _not_csv(path, f"Its header is {header.iloc[0]!r}: put commas between the names.")
 
 
 def _parsed(path: Path) -> pd.DataFrame:
@@ -189,7 +194,7 @@ def _check_split(num_rows: int, test_fraction: float, classes: np.ndarray | None
 def _check_classes(classes: np.ndarray, smaller_part: int, test_fraction: float) -> None:
     names, counts = np.unique(classes, return_counts=True)
     if counts.min() < 2:
-        mend = "Give it more rows, leave its rows out, or do not stratify."
+        mend = "Give it more rows, or leave its rows out."
         raise invalid("data.target", "at least 2 rows of each class", str(names[counts.argmin()]), mend)
     if smaller_part < len(names):
         expected = f"a fraction that leaves {len(names)} rows, one a class, for training and for test"

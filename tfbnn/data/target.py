@@ -50,7 +50,7 @@ class Target:
         one_of("kind", kind, KINDS)
         refuse_missing(series, _WHERE)
         if kind == "real":
-            finite_numbers(series, _WHERE)
+            finite_numbers(series, _WHERE, "For classes use likelihood: Bernoulli (two) or Categorical (more).")
             return cls(kind)
         names = tuple(sorted(set(labels(series))))
         if len(names) < 2:

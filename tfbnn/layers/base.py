@@ -63,7 +63,8 @@ class VariationalLayer(keras.layers.Layer):
         kl_weight: None under `BayesianModel`, which scales the KL itself. In a plain Keras model: 1 / N, where N is
             the number of training rows (the layer adds kl_weight * KL by `add_loss`), or 0.0 where you add
             `layer.kl_divergence()` to the loss yourself.
-        seed: of the initial means and of the layer's own noise in training; None: another at every construction.
+        seed: of the initial means, and of the noise where the layer is trained in a plain Keras model, in which two
+            layers of one seed have the same noise; None: another at every construction.
     """
 
     estimator: Estimator = staticmethod(reparameterization)
@@ -129,23 +130,36 @@ class VariationalLayer(keras.layers.Layer):
     def _noise(self) -> Noise:
         return noise_for(self, self.seed_generator)
 
-    def _estimate(self, op: Callable, x: list[tf.Tensor], weights_meet_rows_once: bool) -> tf.Tensor:
+    def _estimate(self, op: Callable, x: list[tf.Tensor], weights_meet_rows_once: bool, training: bool) -> tf.Tensor:
         """y of the op with drawn weights: by the layer's estimator in training, else as the noise couples rows."""
         q, noise = self.weight_posteriors, self._noise()
+        self._settle_kl(noise, training)
         if all(posterior.is_point for posterior in q):
             return op(x, [posterior.sample(noise) for posterior in q])
         if noise.coupling is None:
+            self._refuse_second_call(noise)
             return self.estimator(op, x, q, noise)
         factorised = all(posterior.factorised_gaussian is not None for posterior in q)
         if noise.coupling == "marginal" and factorised and weights_meet_rows_once:
             return local_reparameterization(op, x, q, noise)
         return reparameterization(op, x, q, noise)
 
-    def _settle_kl(self, training: bool) -> None:
-        """Sees to it that the KL enters the loss exactly once, whoever trains the layer."""
+    def _refuse_second_call(self, noise: Noise) -> None:
+        if noise.calls > 1 and self.estimator is not reparameterization:
+            raise invalid(
+                f"layer {self.name}",
+                "a layer that the network calls once, because its estimator gives every call other weights",
+                f"a {type(self).__name__} that is called again",
+                "Use DenseReparameterization, whose one draw of the weights serves all calls.",
+            )
+
+    def _settle_kl(self, noise: Noise, training: bool) -> None:
+        """Sees to it that the KL enters the loss exactly once, whoever trains the layer; predictions have no loss."""
         owner = _KL_OWNER.get()
         if owner is not None:
             self.refuse_kl_weight(owner)
+        elif noise.coupling is not None:
+            return
         elif self.kl_weight:
             self.add_loss(self.kl_weight * (self.kl_divergence() + self.penalty()))
         elif self.kl_weight is None and training and self.trainable:

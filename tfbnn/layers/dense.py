@@ -57,10 +57,9 @@ class Dense(VariationalLayer):
         return int(input_shape[-1])
 
     def _apply(self, op: estimators.Op, inputs: tf.Tensor, training: bool | None) -> tf.Tensor:
-        self._settle_kl(bool(training))
         inputs = tf.cast(inputs, self.compute_dtype)
         ones = [tf.ones([1] * len(inputs.shape), inputs.dtype)] if self.use_bias else []
-        outputs = self._estimate(op, [inputs, *ones], weights_meet_rows_once=len(inputs.shape) == 2)
+        outputs = self._estimate(op, [inputs, *ones], len(inputs.shape) == 2, bool(training))
         return self.activation(outputs)
 
     def compute_output_shape(self, input_shape):
@@ -154,7 +153,7 @@ class DenseReparameterization(_DenseSeparate):
             TFP knows it, else one Monte Carlo draw.
         bias_posterior_fn, bias_prior_fn, bias_divergence_fn: the same for the bias.
         kl_weight: None under `BayesianModel`; in a plain Keras model 1 / N, N the number of training rows.
-        seed: of the initial means and of the layer's own noise in training.
+        seed: of the initial means, and of the noise where a plain Keras model trains the layer.
 
     Inputs: [B, ..., D]. Outputs: [B, ..., U].
 
@@ -171,7 +170,8 @@ class DenseReparameterization(_DenseSeparate):
 class DenseLocalReparameterization(_DenseSeparate):
     """Dense layer; noise is drawn on the outputs, for each row its own (local reparameterization).
 
-    The fastest to train and the least noisy; needs factorised Gaussian posteriors.
+    The fastest to train and the least noisy; needs factorised Gaussian posteriors. On inputs of rank 3 or more it
+    treats positions of a row as if each met weights of its own: an approximation of training, not of prediction.
 
     Args, inputs and outputs: those of `DenseReparameterization`.
 
@@ -219,7 +219,7 @@ class DenseVariational(Dense):
         kl_weight: None under `BayesianModel`; in a plain Keras model 1 / N, N the number of training rows.
         activation: name or function, as in `keras.layers.Dense`.
         use_bias: whether there is a bias.
-        seed: of the initial means and of the layer's own noise in training.
+        seed: of the initial means, and of the noise where a plain Keras model trains the layer.
 
     Inputs: [B, ..., D]. Outputs: [B, ..., U].
 

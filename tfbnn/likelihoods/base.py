@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -29,6 +30,7 @@ class Likelihood(keras.layers.Layer):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**{"dtype": "float32", **kwargs})  # densities in float32 under mixed precision too
+        self.built = type(self).build is keras.layers.Layer.build  # without a `build`, weights are made in __init__
 
     @abc.abstractmethod
     def distribution(self, parameters: tf.Tensor) -> Any:
@@ -58,14 +60,26 @@ class Likelihood(keras.layers.Layer):
             InvalidInput: for every other mismatch of shapes.
         """
         y = tf.convert_to_tensor(y)
+        T = self.num_targets
         if y.shape.rank is None:  # a graph that has seen both [B] and [B, T]
-            y = tf.reshape(y, [-1, 1]) if self.num_targets == 1 else tf.ensure_shape(y, [None, self.num_targets])
-        if len(y.shape) == 1 and self.num_targets == 1:
-            y = y[:, tf.newaxis]
-        if len(y.shape) != 2 or y.shape[-1] != self.num_targets:
-            expected = f"shape [N, {self.num_targets}]" + (" or [N]" if self.num_targets == 1 else "")
-            raise invalid("y", f"{expected} for {type(self).__name__}", list(y.shape), self._mend_shape())
-        return self._cast_target(y)
+            y = tf.reshape(y, [-1, 1]) if T == 1 else tf.ensure_shape(y, [None, T])
+        self.check_target_shape("y", y.shape)
+        return self._cast_target(y[:, tf.newaxis] if len(y.shape) == 1 else y)
+
+    def check_target_shape(self, where: str, shape: Sequence[int | None]) -> None:
+        """Raises unless targets of this shape, that of all rows, fit: [N, T], or [N] where T is 1."""
+        T, sizes = self.num_targets, list(shape)
+        if sizes[1:] == [T] or (len(sizes) == 1 and T == 1):
+            return
+        expected = f"shape [N, {T}]" + (" or [N]" if T == 1 else "")
+        raise invalid(where, f"{expected} for {type(self).__name__}", sizes, self._mend_shape(sizes))
+
+    def check_numbers(self, where: str, y: Any) -> np.ndarray:
+        """Returns y as float64; raises, with the mend for labels, where it is text."""
+        try:
+            return np.asarray(y, np.float64)
+        except (TypeError, ValueError):
+            raise invalid(where, "numbers", y, self._mend_text) from None
 
     def check_outputs(self, outputs: tf.Tensor) -> tf.Tensor:
         """Returns the network's `outputs`; raises unless they are [B, P]."""
@@ -85,7 +99,9 @@ class Likelihood(keras.layers.Layer):
     def _cast_target(self, y: tf.Tensor) -> tf.Tensor:
         return tf.cast(y, tf.float32)
 
-    def _mend_shape(self) -> str:
+    _mend_text = "Text names classes: use Bernoulli or Categorical, or give numbers."
+
+    def _mend_shape(self, shape: list[int | None]) -> str:
         return ""
 
     def compute_output_shape(self, input_shape):

@@ -41,11 +41,13 @@ class ClassLikelihood(Likelihood):
         return p * (1.0 - p)
 
     def check_target(self, where, y):
-        values = np.unique(y)
+        values = np.unique(self.check_numbers(where, y))
         if not np.isin(values, np.arange(self.num_classes)).all():
             raise invalid(where, f"class indices 0 ... {self.num_classes - 1}", values)
 
-    def _mend_shape(self) -> str:
+    _mend_text = "Labels become class indices by labels, y = numpy.unique(labels, return_inverse=True)."
+
+    def _mend_shape(self, shape):
         return "Give one class index a row: one-hot rows become indices by numpy.argmax(y, axis=1)."
 
 

@@ -15,6 +15,7 @@ from tfbnn.likelihoods.base import Likelihood
 tfd = tfp.distributions
 
 SMALLEST_SCALE = 1e-4  # in standardised units: keeps a density finite where a net fits its rows exactly
+SMALLEST_SPREAD = 100  # steps of float32 at the mean of y: rounding then adds 0.3 % of y's spread as noise
 
 
 class _Gaussian(Likelihood):
@@ -33,18 +34,19 @@ class _Gaussian(Likelihood):
         """Takes mean and standard deviation of the training targets, [N] or [N, T], for the standardisation.
 
         Raises:
-            InvalidInput: where y is not finite, does not fit T, or does not vary.
+            InvalidInput: where y is not finite, does not fit T, or does not vary by more than float32 can tell.
         """
-        y = np.asarray(self.match_target(_numbers(y)), np.float64)
+        y = self.check_numbers("y", y)
+        self.check_target_shape("y", y.shape)
         self.check_target("y", y)
-        if not (y.std(axis=0) > 0).all():
-            raise invalid("y", "training targets that vary", f"{len(y)} rows, all {y[0].tolist()}")
+        y = y.reshape(-1, self.num_targets)
+        _check_spread(y)
         self.target_loc.assign(y.mean(axis=0))
         self.target_scale.assign(y.std(axis=0))
         return self
 
     def check_target(self, where, y):
-        if not np.issubdtype(y.dtype, np.number) or not np.isfinite(np.asarray(y, np.float64)).all():
+        if not np.issubdtype(y.dtype, np.number) or not _fits_float32(y):
             raise invalid(where, "finite numbers", y, "Drop or mend the rows whose target is missing or infinite.")
 
     def _in_units_of_y(self, loc: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
@@ -69,16 +71,36 @@ class _Gaussian(Likelihood):
         """2 T: loc and scale."""
         return 2 * self.num_targets
 
+    def _mend_shape(self, shape):
+        width = shape[1] if len(shape) == 2 else len(shape)  # [N] is one target a row
+        if len(shape) not in (1, 2) or not width:
+            return ""
+        return f"For {width} target{'s' if width > 1 else ''} a row: {type(self).__name__}(num_targets={width})."
+
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "num_targets": self.num_targets}
 
 
-def _numbers(y: Any) -> np.ndarray:
-    try:
-        return np.asarray(y, np.float64)
-    except (TypeError, ValueError):
-        raise invalid("y", "numbers", y) from None
+def _fits_float32(y: np.ndarray) -> bool:
+    return bool((np.abs(np.asarray(y, np.float64)) <= np.finfo(np.float32).max).all())  # false for NaN too
+
+
+def _check_spread(y: np.ndarray) -> None:
+    """Raises where a column of y, float64 [N, T], does not vary, or so little that float32 would round it away."""
+    if len(y) == 0:
+        raise invalid("y", "training targets that vary", "0 rows")
+    if not (np.ptp(y, axis=0) > 0).all():
+        raise invalid("y", "training targets that vary", f"{len(y)} rows, all {y[0].tolist()}")
+    for mean, stddev in zip(y.mean(axis=0), y.std(axis=0), strict=True):
+        step = np.spacing(np.float32(abs(mean)))
+        if stddev < SMALLEST_SPREAD * step:
+            raise invalid(
+                "y",
+                f"a standard deviation of {SMALLEST_SPREAD} steps of float32 or more",
+                f"standard deviation {stddev:.3g} about mean {mean:.6g}, where float32 has steps of {step:.2g}",
+                f"Subtract the offset first, in float64: y {'-' if mean > 0 else '+'} {abs(mean):.6g}.",
+            )
 
 
 @register

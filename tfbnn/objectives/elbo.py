@@ -51,6 +51,16 @@ def mean_log_likelihood(log_likelihood: tf.Tensor, sample_weight: tf.Tensor | No
         Scalar, nats a row.
     """
     if sample_weight is None:
-        return tf.reduce_mean(log_likelihood)
-    weight = tf.reshape(tf.cast(sample_weight, log_likelihood.dtype), [-1])
-    return tf.reduce_mean(tf.math.divide_no_nan(tf.reduce_sum(weight * log_likelihood, -1), tf.reduce_sum(weight)))
+        weight = tf.ones_like(log_likelihood[0] if len(log_likelihood.shape) > 1 else log_likelihood)
+    else:
+        weight = tf.reshape(tf.cast(sample_weight, log_likelihood.dtype), [-1])
+    weighted = tf.reduce_sum(weight * log_likelihood, axis=-1)
+    return tf.reduce_mean(tf.math.divide_no_nan(weighted, _mean_over_replicas(tf.reduce_sum(weight))))
+
+
+def _mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """The mean over the replicas of a strategy: with it, uneven parts of a batch count as in one batch."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)

@@ -3,47 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 
 from tfbnn.core.checks import factory_argument, invalid
 from tfbnn.core.serialization import register
-from tfbnn.core.tfp_factory import build_distribution, gaussian_parameters, is_point, takes_tensor
+from tfbnn.core.tfp_factory import TFPWeights, gaussian_parameters, is_point, takes_tensor
 from tfbnn.posteriors.base import GaussianWeightPosterior, Posterior, WeightPosterior
 
 
-class _DistributionWeight(WeightPosterior):
+class _AnyWeight(WeightPosterior):
     """Any distribution: sampled by seed."""
 
-    def __init__(self, name, shape, distribution: Any):
+    def __init__(self, name, shape, weights: TFPWeights):
         super().__init__(name, shape)
-        self._distribution = distribution
-        self.is_point = is_point(distribution)
+        self._weights = weights
+        self.is_point = is_point(weights.distribution())
 
     def distribution(self):
-        return self._distribution
+        return self._weights.distribution()
 
     def sample(self, noise):
-        return self._distribution.sample() if self.is_point else noise.sample(self.name, self._distribution)
+        return self.distribution().sample() if self.is_point else noise.sample(self.name, self.distribution())
 
     @property
     def factorised_gaussian(self):
-        return gaussian_parameters(self._distribution)
+        return gaussian_parameters(self.distribution())
 
 
-class _GaussianDistributionWeight(GaussianWeightPosterior):
+class _GaussianWeight(GaussianWeightPosterior):
     """A distribution found to be a factorised Gaussian: sampled by noise, as MeanField is."""
 
-    def __init__(self, name, shape, distribution: Any):
+    def __init__(self, name, shape, weights: TFPWeights):
         super().__init__(name, shape)
-        self._distribution = distribution
+        self._weights = weights
 
     def distribution(self):
-        return self._distribution
+        return self._weights.distribution()
 
     def parameters(self):
-        return gaussian_parameters(self._distribution)
+        return gaussian_parameters(self.distribution())
 
     def transform(self, eps, parameters=None):
         loc, scale = parameters or self.parameters()
@@ -72,6 +71,7 @@ class TFPFunction(Posterior):
     def build(self, layer, name, shape, loc_initializer="glorot_uniform") -> WeightPosterior:
         """Calls the factory; `loc_initializer` is not used, the factory has its own."""
         argument = factory_argument(layer, name, "posterior")
-        distribution, _ = build_distribution(self.fn, layer, f"{name}_posterior", tuple(shape), argument)
+        weights = TFPWeights(self.fn, layer, f"{name}_posterior", tuple(shape), argument)
+        distribution = weights.distribution()
         gaussian = gaussian_parameters(distribution) is not None and not is_point(distribution)
-        return (_GaussianDistributionWeight if gaussian else _DistributionWeight)(name, shape, distribution)
+        return (_GaussianWeight if gaussian else _AnyWeight)(name, shape, weights)

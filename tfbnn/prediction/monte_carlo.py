@@ -44,12 +44,18 @@ class NetworkDraws(Draws):
         start, count = tf.cast(start, tf.int32), tf.cast(count, tf.int32)
         with tf.control_dependencies([_assert_positive(count)]):
             first, last = start // DRAWS_PER_BLOCK, (start + count - 1) // DRAWS_PER_BLOCK
-        plan = Plan.of(lambda: self._forward(x), sublayers(self.network), coupling)
+        plan = Plan.of(self._forward, x, sublayers(self.network), coupling)
         blocks = _map_blocks(lambda block: self._block(x, plan, seed_pair(seed), block), first, last)
         offset = start - first * DRAWS_PER_BLOCK
         draws = blocks[offset : offset + count]
         draws.set_shape([None, keras.tree.flatten(x)[0].shape[0], self.likelihood.num_parameters])
         return draws
+
+    def predict_distribution(
+        self, x: Any, num_samples: int = 100, seed: int | None = None, coupling: str = "marginal"
+    ) -> Prediction:
+        """The predictive distribution of rows x; see `tfbnn.prediction.predict_distribution`."""
+        return predict_distribution(self, x, num_samples, seed, coupling)
 
     def _forward(self, x: Any) -> tf.Tensor:
         outputs = self.likelihood.check_outputs(self.network(x, training=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from tfbnn.core.checks import invalid, positive_integer
 from tfbnn.core.noise import check_seed, seed_pair
 from tfbnn.likelihoods import Likelihood
 from tfbnn.prediction import decompose, mixture, summary
+
+NEAREST_LEVEL = 1e-6  # to 0 and 1: the levels of an interval's quantiles are float32, of steps 6e-8 below 1
 
 
 class Prediction:
@@ -82,10 +85,7 @@ class Prediction:
 
     def log_prob(self, y: Any) -> np.ndarray:
         """log p(y) of the mixture, nats a row: y [B] or [B, T] -> [B]."""
-        y = self.likelihood.match_target(y)
-        if y.shape[0] != self.num_rows:
-            raise invalid("y", f"{self.num_rows} rows, as were predicted", f"{y.shape[0]} rows")
-        return mixture.log_prob(self.likelihood, self.parameters, y).numpy()
+        return mixture.log_prob(self.likelihood, self.parameters, self._targets(y)).numpy()
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """n draws of y a row, [n, B, T]; the same for the same seed."""
@@ -93,9 +93,9 @@ class Prediction:
         return self.distribution.sample(n, seed=seed_pair(seed)).numpy()
 
     def cdf(self, y: Any) -> np.ndarray:
-        """P(Y <= y), [B, T]; regression only."""
+        """P(Y <= y), y [B] or [B, T] -> [B, T]; regression only."""
         self._refuse_classes("cdf")
-        return mixture.cdf(self.likelihood, self.parameters, self.likelihood.match_target(y)).numpy()
+        return mixture.cdf(self.likelihood, self.parameters, self._targets(y)).numpy()
 
     def quantile(self, q: Any) -> np.ndarray:
         """The y that is exceeded with probability 1 - q: [B, T] for a number, [Q, B, T] for Q of them."""
@@ -108,7 +108,7 @@ class Prediction:
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
         """The central interval that holds y with probability `level`: (lower, upper), each [B, T]."""
-        check_level(level)
+        level = check_level(level)
         lower, upper = self.quantile([0.5 - level / 2, 0.5 + level / 2])
         return lower, upper
 
@@ -150,6 +150,13 @@ class Prediction:
         named = summary.outputs(self.likelihood, self.parameters, level)
         return pd.DataFrame(columns({name: tensor.numpy() for name, tensor in named.items()}))
 
+    def _targets(self, y: Any) -> Any:
+        """y [B, T]; raises where it has another number of rows."""
+        y = self.likelihood.match_target(y)
+        if y.shape[0] != self.num_rows:
+            raise invalid("y", f"{self.num_rows} rows, as were predicted", f"{y.shape[0]} rows")
+        return y
+
     def _refuse_classes(self, what: str) -> None:
         if self.likelihood.is_classifier:
             raise invalid(what, "a regression", type(self.likelihood).__name__, "Classes have `probabilities`.")
@@ -160,9 +167,10 @@ class Prediction:
 
 
 def check_level(level: float) -> float:
-    """Returns `level`; raises unless 0 < level < 1."""
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0.0 < level < 1.0:
-        raise invalid("level", "a share between 0 and 1, both excluded", level)
+    """Returns `level`; raises unless it is between 0 and 1, and so far from both that float32 tells its quantiles."""
+    is_number = isinstance(level, numbers.Real) and not isinstance(level, bool)
+    if not is_number or not NEAREST_LEVEL <= level <= 1.0 - NEAREST_LEVEL:
+        raise invalid("level", f"a share between 0 and 1, {NEAREST_LEVEL:g} or more away from both", level)
     return float(level)
 
 

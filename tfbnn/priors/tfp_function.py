@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,16 +9,16 @@ import keras
 
 from tfbnn.core.checks import factory_argument, invalid
 from tfbnn.core.serialization import register
-from tfbnn.core.tfp_factory import build_distribution, free_parameters, takes_tensor
+from tfbnn.core.tfp_factory import TFPWeights, free_parameters, takes_tensor
 from tfbnn.priors.base import Prior, WeightPrior
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _DistributionPrior(WeightPrior):
-    fixed: Any
+class _TFPWeightPrior(WeightPrior):
+    def __init__(self, weights: TFPWeights):
+        self._weights = weights
 
     def distribution(self) -> Any:
-        return self.fixed
+        return self._weights.distribution()
 
 
 @register
@@ -44,12 +43,12 @@ class TFPFunction(Prior):
     def build(self, layer: keras.layers.Layer, name: str, shape: tuple[int, ...]) -> WeightPrior:
         """The prior of one tensor."""
         argument = factory_argument(layer, name, "prior")
-        distribution, variables = build_distribution(self.fn, layer, f"{name}_prior", tuple(shape), argument)
-        if free_parameters(variables, shape) >= 2:
+        weights = TFPWeights(self.fn, layer, f"{name}_prior", tuple(shape), argument)
+        if free_parameters(weights.variables, shape) >= 2:
             raise invalid(
                 argument,
                 "a prior without a trainable mean and scale a weight (its KL optimum is 0)",
                 self.fn,
                 "Use tfbnn.priors.Normal(), or make one of the two fixed.",
             )
-        return _DistributionPrior(distribution)
+        return _TFPWeightPrior(weights)

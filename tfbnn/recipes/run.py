@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,9 +113,12 @@ def export_path(recipe: Recipe) -> Path:
 
 def _check_export_path(recipe: Recipe) -> None:
     try:
-        version_folder(export_path(recipe))
+        folder = version_folder(export_path(recipe))
     except InvalidInput as error:
         raise error.at("export.path") from None
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise invalid("export.path", f"a folder that can be written to; {above} cannot", str(export_path(recipe)))
 
 
 def prepare_data(recipe: Recipe) -> PreparedData:
@@ -122,6 +126,8 @@ def prepare_data(recipe: Recipe) -> PreparedData:
     spec = recipe.data
     kind = "classes" if likelihood_for(recipe.likelihood, num_classes=2).is_classifier else "real"
     table = read_table(spec.source, spec.target, spec.exclude)
+    if kind == "classes":
+        _refuse_measurements(table.target, recipe.likelihood)
     Target.fit(table.target, kind)  # a target that cannot be read is told before rows are split by it
     train, held_out = split_rows(table, spec.test_fraction, recipe.seed, stratify=kind == "classes")
     schema = Schema.fit(train.features, spec.columns)
@@ -134,12 +140,22 @@ def prepare_data(recipe: Recipe) -> PreparedData:
     return data
 
 
+def _refuse_measurements(target: pd.Series, likelihood: Any) -> None:
+    """Numbers of which most are different are no names of classes."""
+    different = target.nunique()
+    many = different > max(2, len(target) / 2) or different > max(20, len(target) / 10)
+    if many and pd.api.types.is_numeric_dtype(target.dtype):
+        mend = f"The target has {different} different numbers; use likelihood: Normal."
+        raise invalid("likelihood", "one for numbers, not for classes", likelihood, mend)
+
+
 def _check_classes(likelihood: Likelihood, target: Target) -> None:
     found = len(target.labels or ())
     if likelihood.is_classifier and likelihood.num_classes != found:
+        names = [*target.labels[:10], "..."] if found > 10 else target.labels
         raise invalid(
             "likelihood",
-            f"one for the {found} classes of the target: {', '.join(target.labels)}",
+            f"one for the {found} classes of the target: {', '.join(names)}",
             type(likelihood).__name__,
             "Use Bernoulli for two classes, Categorical for more.",
         )

@@ -91,11 +91,11 @@ class PredictionSpec(_Section):
     """What the exported model answers with.
 
     Attributes:
-        num_samples: S, draws of the weights averaged over.
+        num_samples: S, draws of the weights averaged over, 100,000 at most.
         level: share of the probability between `lower` and `upper`.
     """
 
-    num_samples: pydantic.PositiveInt = 100
+    num_samples: int = pydantic.Field(default=100, gt=0, le=100_000)
     level: float = pydantic.Field(default=0.9, gt=0, lt=1)
 
 

@@ -35,8 +35,9 @@ def prepare(x: Any, y: Any, likelihood: Likelihood, names: tuple[str, str] = ("x
         raise invalid(in_x, "one row or more", "0 rows")
     if y is None:
         raise invalid(in_y, f"targets, one a row of {in_x}", None)
+    likelihood.check_numbers(in_y, y)
     y = as_arrays(in_y, y)
-    likelihood.match_target(y[:1])
+    likelihood.check_target_shape(in_y, y.shape)
     if len(y) != rows:
         raise invalid(in_y, f"{rows} rows, as {in_x} has", f"{len(y)} rows")
     likelihood.check_target(in_y, np.asarray(y))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,12 +12,12 @@ import tensorflow as tf
 from tfbnn import likelihoods
 from tfbnn.core.checks import InvalidInput, invalid, positive_integer
 from tfbnn.core.draws import save_atomically
-from tfbnn.core.noise import Seeded, check_seed, fold_in, noise_scope, seed_pair
+from tfbnn.core.noise import Seeded, check_seed, fold_in, noise_scope, one_pass, seed_pair
 from tfbnn.core.serialization import register
 from tfbnn.core.traversal import sublayers
 from tfbnn.layers.base import VariationalLayer, kl_owned_by
 from tfbnn.objectives import ElboTerms, mean_log_likelihood, schedules
-from tfbnn.prediction import NetworkDraws, Prediction, mixture, predict_distribution
+from tfbnn.prediction import NetworkDraws, Prediction, decompose, mixture, predict_distribution
 from tfbnn.training import arrays
 from tfbnn.training.last_good import LastGoodWeights
 
@@ -33,11 +34,11 @@ class BayesianModel(keras.Model):
     Args:
         network: Keras model, [B, ...] -> [B, P]; its variational layers leave `kl_weight` at None.
         likelihood: a `tfbnn.likelihoods` object, or name.
-        num_data: N, number of training rows; None: `fit` takes it from its arrays.
+        num_data: N, number of training rows; None: `fit` counts them.
         beta: weight of the KL: a number, or a schedule of `tfbnn.objectives`.
         train_samples: draws of the weights in a training step.
         num_samples: S, draws of the weights in `predict` and `evaluate`.
-        seed: of prediction; None: another at every construction, then kept and saved.
+        seed: of the noise in training and of prediction; None: another at every construction, then kept and saved.
 
     Raises:
         InvalidInput: where a layer of the network has `kl_weight` set (the KL would be scaled twice).
@@ -69,6 +70,7 @@ class BayesianModel(keras.Model):
         self.train_samples = positive_integer("train_samples", train_samples)
         self.num_samples = positive_integer("num_samples", num_samples)
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else check_seed("seed", seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         self._num_data = self.add_weight(name="num_data", shape=(), dtype="int64", initializer="zeros", trainable=False)
         self._num_data_of_constructor = num_data
         if num_data is not None:
@@ -88,7 +90,8 @@ class BayesianModel(keras.Model):
 
     def call(self, inputs, training=None):
         """One draw of the likelihood's complete parameters: [B, ...] -> [B, P']."""
-        with kl_owned_by(f"BayesianModel {self.name}"):
+        noise = one_pass(self.seed_generator, sublayers(self), count_calls=self.network.built)
+        with kl_owned_by(f"BayesianModel {self.name}"), noise:
             outputs = self.network(inputs, training=training)
         return self.likelihood(self.likelihood.check_outputs(outputs))
 
@@ -152,27 +155,32 @@ class BayesianModel(keras.Model):
         seed = self.seed if seed is None else check_seed("seed", seed)
         x = keras.tree.map_structure(tf.convert_to_tensor, x)
         y = self.likelihood.match_target(y)
-        layers = sublayers(self)
-        num_data = self.num_data or y.shape[0]
-        sources = [Seeded(fold_in(seed_pair(seed), s), layers) for s in range(num_samples)]
-        parameters = []
-        for source in sources:
-            with noise_scope(source):
-                parameters.append(self(x, training=False))
-        with noise_scope(sources[0]):
-            return self._terms(tf.stack(parameters), y, sample_weight, tf.cast(num_data, tf.float32))
+        arrays.build_network(self, x)
+        drawn = [self._seeded_draw(x, fold_in(seed_pair(seed), s)) for s in range(num_samples)]
+        parameters = tf.stack([parameters for parameters, _ in drawn])
+        kl = decompose.mean_over_draws(tf.stack([kl for _, kl in drawn]))
+        num_data = tf.cast(self.num_data or y.shape[0], tf.float32)
+        return self._terms(parameters, tf.unstack(kl, num=len(self.variational_layers)), y, sample_weight, num_data)
 
-    def _terms(self, parameters: tf.Tensor, y: tf.Tensor, sample_weight: Any, num_data: tf.Tensor) -> ElboTerms:
-        """ElboTerms of parameters [S, B, P'] and y [B, T]."""
+    def _seeded_draw(self, x: Any, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Parameters [B, P'] of one draw, and the KL of each layer [layers] (drawn too, where it is Monte Carlo)."""
+        with noise_scope(Seeded(seed, sublayers(self))):
+            parameters = self(x, training=False)
+        with noise_scope(Seeded(seed, sublayers(self))):
+            return parameters, tf.stack([tf.zeros([]), *self._kl_of_layers()])[1:]
+
+    def _terms(
+        self, parameters: tf.Tensor, kl: Sequence[tf.Tensor], y: tf.Tensor, sample_weight: Any, num_data: tf.Tensor
+    ) -> ElboTerms:
+        """ElboTerms of parameters [S, B, P'], the KL of each layer, and y [B, T]."""
         log_likelihood = self.likelihood.log_prob(parameters, y)
-        kl_per_layer = dict(zip(self._layer_names(), self._kl_of_layers(), strict=True))
         return ElboTerms(
             log_likelihood=num_data * mean_log_likelihood(log_likelihood, sample_weight),
-            kl=tf.add_n([tf.zeros([]), *kl_per_layer.values()]),
+            kl=tf.add_n([tf.zeros([]), *kl]),
             penalty=tf.add_n([tf.zeros([]), *(layer.penalty() for layer in self.variational_layers)]),
             beta=self.beta(self.optimizer.iterations.value if getattr(self, "optimizer", None) else 0),
             num_data=num_data,
-            kl_per_layer=kl_per_layer,
+            kl_per_layer=dict(zip(self._layer_names(), kl, strict=True)),
         )
 
     # --- training ------------------------------------------------------------------------------------------------
@@ -220,8 +228,7 @@ class BayesianModel(keras.Model):
         """
         x, y, rows = arrays.prepare(x, y, self.likelihood)
         sample_weight = arrays.prepare_weights("sample_weight", sample_weight, rows)
-        told = arrays.training_rows(x, rows, validation_split) if num_data is None else num_data
-        self.num_data = self._told_num_data() if told is None else told
+        self.num_data = self._choose_num_data(num_data, arrays.training_rows(x, rows, validation_split))
         validation_data = arrays.prepare_validation(validation_data, self.likelihood)
         if isinstance(x, tf.data.Dataset):
             kwargs = {"shuffle": False, **kwargs}  # Keras would warn that it does not shuffle datasets
@@ -253,11 +260,12 @@ class BayesianModel(keras.Model):
         """As `keras.Model.predict`: the predictive mean [B, T], or class probabilities, of `num_samples` draws."""
         return super().predict(arrays.as_arrays("x", x), *args, **kwargs)
 
-    def _told_num_data(self) -> int:
-        """N of the constructor; that of an earlier `fit` may have been of other rows."""
-        if self._num_data_of_constructor is None:
-            raise _unknown_num_data("Pass fit(dataset, num_data=N).")
-        return self._num_data_of_constructor
+    def _choose_num_data(self, given: int | None, counted: int | None) -> int:
+        """N: what `fit` was told, else the constructor, else the rows counted; never that of an earlier `fit`."""
+        for num_data in (given, self._num_data_of_constructor, counted):
+            if num_data is not None:
+                return num_data
+        raise _unknown_num_data("Pass fit(dataset, num_data=N).")
 
     def _refuse_unknown_num_data(self) -> None:
         if self.num_data is None:
@@ -270,7 +278,8 @@ class BayesianModel(keras.Model):
         y = self._targets(y)
         with tf.GradientTape() as tape:
             parameters = tf.stack([self(x, training=True) for _ in range(self.train_samples)])
-            terms = self._terms(parameters, y, sample_weight, tf.cast(self._num_data.value, tf.float32))
+            num_data = tf.cast(self._num_data.value, tf.float32)
+            terms = self._terms(parameters, self._kl_of_layers(), y, sample_weight, num_data)
             loss = tf.add_n([terms.loss, *(tf.cast(extra, tf.float32) for extra in self.losses)])
             scaled = self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
         gradients = tape.gradient(scaled, self.trainable_variables)
@@ -292,7 +301,7 @@ class BayesianModel(keras.Model):
     def predict_step(self, data):
         """The predictive mean of a batch."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return tf.reduce_mean(self.likelihood.mean(self._draws_of(x)), axis=0)
+        return decompose.mean_over_draws(self.likelihood.mean(self._draws_of(x)))
 
     def _draws_of(self, x: Any) -> tf.Tensor:
         return self.posterior_draws().apply(x, self.seed, 0, self.num_samples)
@@ -324,7 +333,7 @@ class BayesianModel(keras.Model):
         """
         means = self.likelihood.mean(y_pred)
         if len(means.shape) == 3:
-            means = tf.reduce_mean(means, axis=0)
+            means = decompose.mean_over_draws(means)
         return super().compute_metrics(x, self._targets(y), means, sample_weight)
 
     def _compiled_metrics(self, x: Any, y: Any, parameters: Any, sample_weight: Any) -> dict[str, Any]:
@@ -369,7 +378,7 @@ class BayesianModel(keras.Model):
             "name": self.name,
             "network": keras.saving.serialize_keras_object(self.network),
             "likelihood": likelihoods.serialize(self.likelihood),
-            "num_data": self.num_data,
+            "num_data": self._num_data_of_constructor,
             "beta": schedules.serialize(self.beta),
             "train_samples": self.train_samples,
             "num_samples": self.num_samples,

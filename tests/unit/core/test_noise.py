@@ -195,7 +195,7 @@ def test_replicas_draw_their_own_noise(argument, expected):
 
 def plan_of(network, x, coupling="marginal"):
     layers = [network, *network.layers]
-    return noise.Plan.of(lambda: network(x, training=False), layers, coupling)
+    return noise.Plan.of(lambda x: network(x, training=False), x, layers, coupling)
 
 
 def test_a_plan_remembers_what_each_layer_asks_for():
@@ -221,7 +221,7 @@ def test_a_layer_that_is_called_twice_uses_one_weight_draw():
     shared = DenseFlipout(3)
     inputs = keras.Input((3,))
     network = keras.Model(inputs, keras.layers.Dense(1)(shared(shared(inputs))))
-    plan = noise.Plan.of(lambda: network(tf.ones([5, 3])), [shared], "marginal")
+    plan = noise.Plan.of(network, tf.ones([5, 3]), [shared], "marginal")
     assert set(plan.requests) == {(0, "kernel"), (0, "bias")}
     assert plan.coupling_of(0) == "coherent"
 
@@ -230,6 +230,37 @@ def test_a_layer_on_inputs_of_rank_3_uses_one_weight_draw():
     network = keras.Sequential([keras.Input((4, 3)), DenseFlipout(2)])
     plan = plan_of(network, tf.ones([5, 4, 3]))
     assert set(plan.requests) == {(1, "kernel"), (1, "bias")}
+
+
+def test_a_layer_whose_row_was_folded_into_the_batch_uses_one_weight_draw():
+    inputs = keras.Input((4, 3))
+    folded = DenseFlipout(2)
+    whole = DenseFlipout(2)
+    steps = keras.ops.reshape(folded(keras.ops.reshape(inputs, (-1, 3))), (-1, 8))
+    network = keras.Model(inputs, whole(steps))
+    plan = noise.Plan.of(network, tf.ones([5, 4, 3]), [folded, whole], "marginal")
+    assert set(plan.requests) == {(0, "kernel"), (0, "bias"), (1, "outputs")}
+
+
+def test_one_pass_gives_every_layer_its_own_noise_and_every_call_the_same():
+    layers = [DenseReparameterization(1, seed=0), DenseReparameterization(1, seed=0)]
+    generator = keras.random.SeedGenerator(3)
+
+    def passes():
+        with noise.one_pass(generator, layers):
+            return [noise.noise_for(layer, None).normal("kernel", [5]).numpy() for layer in (*layers, layers[0])]
+
+    first, other, again = passes()
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).min() > 0
+    assert np.abs(passes()[0] - first).min() > 0
+
+
+def test_one_pass_leaves_a_source_that_is_set():
+    layer = keras.layers.Dense(1)
+    tape = noise.Tape({(0, "kernel"): [1.0]}, [layer])
+    with noise.noise_scope(tape), noise.one_pass(keras.random.SeedGenerator(0), [layer]):
+        np.testing.assert_array_equal(noise.noise_for(layer, None).normal("kernel", [1]), [1.0])
 
 
 def test_a_tape_gives_back_what_it_holds():

@@ -244,11 +244,39 @@ def test_a_factory_of_no_gaussian_is_refused_by_the_others(cls):
 
 
 @pytest.mark.parametrize("cls", LAYERS)
-def test_a_factory_that_snapshots_its_variable_is_refused(cls):
-    argument = "make_posterior_fn" if cls is DenseVariational else "kernel_posterior_fn"
-    with pytest.raises(InvalidInput, match=f"`{argument}`.*DeferredTensor"):
-        made(cls, 1, snapshot).build((None, 3))
-    made(cls, 1, follows).build((None, 3))  # twin
+@pytest.mark.parametrize("factory", [snapshot, follows])
+def test_what_a_factory_computes_from_its_variables_follows_them(cls, factory):
+    layer = made(cls, 1, factory, kl_weight=0.1)
+    assert changed_by_training(layer) == ([], [])
+    scale = layer.weight_posteriors[0].factorised_gaussian[1]
+    np.testing.assert_allclose(scale, tf.nn.softplus(layer.trainable_variables[0].value), rtol=1e-6)
+
+
+class Block(keras.layers.Layer):
+    """A layer of a user's own that holds one of ours and builds it when it is called."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x, training=None):
+        return self.inner(x, training=training)
+
+
+@pytest.mark.parametrize("factory", [DEFAULT_POSTERIOR, student])
+@pytest.mark.parametrize("first", ["fit", "call", "functional"])
+def test_tfp_factories_inside_a_users_own_layer(factory, first):
+    block = Block(DenseReparameterization(1, kernel_posterior_fn=factory, kl_weight=0.1))
+    network = keras.Sequential([keras.Input((3,)), block] if first == "functional" else [block])
+    if first == "call":
+        network(X)
+    network.compile(keras.optimizers.Adam(0.1), "mse")
+    network.fit(X, Y, verbose=0)
+    names = [weight.name for weight in block.inner.trainable_weights]
+    assert len(names) == len(set(names))
+    before = [weight.numpy() for weight in block.inner.trainable_weights]
+    network.fit(X, Y, verbose=0)
+    assert all((a.numpy() != b).any() for a, b in zip(block.inner.trainable_weights, before, strict=True))
 
 
 @pytest.mark.parametrize("cls", LAYERS)

@@ -81,6 +81,29 @@ def test_one_hot_targets_get_the_way_out():
         Categorical(3).match_target(np.eye(3))
 
 
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Categorical(3)], ids=["Bernoulli", "Categorical"])
+@pytest.mark.parametrize("labels", [["a", "b"], np.array(["a", 1], object), np.array([b"a", b"b"])])
+def test_labels_get_the_way_to_indices(likelihood, labels):
+    for ask in (likelihood.adapt, lambda labels: likelihood.check_numbers("y", labels)):
+        with refuses("`y`", "numbers", "labels, y = numpy.unique(labels, return_inverse=True)"):
+            ask(labels)
+
+
+def test_they_are_built_from_the_start():
+    assert Bernoulli().built and Categorical(3).built
+
+
+def test_a_likelihood_with_a_build_of_its_own_is_built_by_it():
+    class Tempered(Bernoulli):
+        def build(self, input_shape):
+            self.temperature = self.add_weight(name="temperature", shape=(), initializer="ones")
+
+    likelihood = Tempered()
+    assert not likelihood.built
+    likelihood(LOGITS[:, :1])
+    assert likelihood.built and len(likelihood.weights) == 1
+
+
 @pytest.mark.parametrize("wrong", [0, 1, 2.5, True])
 def test_numbers_of_classes_that_are_refused(wrong):
     with refuses("num_classes"):

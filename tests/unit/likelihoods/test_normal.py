@@ -91,6 +91,42 @@ def test_adapt_takes_mean_and_standard_deviation():
     np.testing.assert_array_equal(one_axis.target_loc.numpy(), two.target_loc.numpy())
 
 
+def around(mean, stddev, N=400):
+    z = np.random.default_rng(1).normal(size=N)
+    return mean + stddev * (z - z.mean()) / z.std()
+
+
+@pytest.mark.parametrize("kind", [Normal, HeteroscedasticNormal])
+def test_statistics_come_from_float64(kind):
+    likelihood = kind().adapt(around(1e5, 0.94))
+    np.testing.assert_allclose(likelihood.target_scale.numpy(), [0.94], rtol=2e-7)  # by way of float32: off by 1e-6
+    np.testing.assert_array_equal(likelihood.target_loc.numpy(), np.float32([1e5]))
+
+
+@pytest.mark.parametrize("kind", [Normal, HeteroscedasticNormal])
+def test_a_spread_that_float32_rounds_away_is_refused_with_its_numbers(kind):
+    with refuses("`y`", "100 steps", "deviation 0.94 about mean 1e+07", "steps of 1", "Subtract", "y - 1e+07."):
+        kind().adapt(around(1e7, 0.94))
+    with refuses("`y`", "about mean -1e+07", "y + 1e+07."):
+        kind(num_targets=2).adapt(np.column_stack([around(0, 1), around(-1e7, 0.94)]))
+    assert kind().adapt(around(1e7, 0.94) - 1e7).built
+    kind().adapt(around(1e7, 101.0))
+    with refuses("`y`", "finite"):
+        kind().adapt([0.0, 1e39])
+
+
+def test_shapes_are_those_of_all_rows_and_their_mend_the_number_of_targets():
+    with refuses("`targets`", "[N, 1] or [N] for Normal", "[300, 2]", "For 2 targets a row: Normal(num_targets=2)."):
+        Normal().check_target_shape("targets", (300, 2))
+    with refuses("`y`", "[N, 2]", "[300]", "For 1 target a row: HeteroscedasticNormal(num_targets=1)."):
+        HeteroscedasticNormal(num_targets=2).check_target_shape("y", (300,))
+    for wrong in ((300, 1, 1), (300, 0), ()):
+        with refuses("`y`", str(list(wrong))):
+            Normal().check_target_shape("y", wrong)
+    for likelihood, shape in ((Normal(), (300,)), (Normal(), (None, 1)), (Normal(num_targets=2), (300, 2))):
+        likelihood.check_target_shape("y", shape)
+
+
 def test_begins_with_all_of_y_as_noise():
     y = RNG.normal(3.0, 2.0, size=30)
     parameters = Normal().adapt(y)(np.zeros((1, 1)))
@@ -132,13 +168,15 @@ def test_targets_that_are_refused(kind):
         kind(num_targets=2).adapt(np.column_stack([np.arange(5.0), np.full(5, 0.1)]))
     with refuses("`y`", "vary"):
         kind().adapt([3.0])
+    with refuses("`y`", "vary", "0 rows"):
+        kind().adapt([])
     with refuses("`y`", "finite"):
         kind().adapt([1.0, np.nan])
     with refuses("`y`", "finite"):
         kind().adapt([1.0, np.inf])
     with refuses("`y`", "[N, 1] or [N]", kind.__name__):
         kind().adapt(np.zeros((5, 2)))
-    with refuses("`y`", "numbers"):
+    with refuses("`y`", "numbers", "Bernoulli or Categorical"):
         kind().adapt(["a", "b"])
 
 
@@ -172,4 +210,5 @@ def test_adapted_values_are_saved(kind, tmp_path):
     model.save(tmp_path / "model.keras")
     outputs = outputs_of(likelihood)
     loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert likelihood.built and loaded.layers[-1].built
     np.testing.assert_array_equal(loaded(outputs), likelihood(outputs))

@@ -30,6 +30,13 @@ def test_layers_and_shapes():
     assert [layer.name for layer in network.layers] == ["hidden_0", "hidden_1", "output"]
 
 
+def test_the_default_is_small_and_has_a_narrow_prior():
+    network = build()
+    assert [layer.units for layer in network.layers] == [20, 2]
+    for term in network.layers[0].weight_terms:
+        np.testing.assert_allclose(term.p.distribution().stddev(), 0.3, rtol=1e-6)
+
+
 def test_no_hidden_layer_is_a_linear_model():
     network = build(hidden=[])
     assert [layer.units for layer in network.layers] == [2]
