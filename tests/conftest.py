@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow starts, as the command does it
+
 
 @pytest.fixture(scope="session")
 def data_path() -> Path:

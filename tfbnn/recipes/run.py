@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -206,8 +207,9 @@ def train_model(
         raise invalid("training.validation_fraction", "a share of one row or more", spec.validation_fraction, mend)
     model.compile(keras.optimizers.Adam(spec.learning_rate, clipnorm=spec.clipnorm))
     history = model.fit(
-        batches(x[kept], y[kept], spec.batch_size, recipe.seed),
+        batches(x[kept], y[kept], spec.batch_size, recipe.seed, spec.epochs),
         num_data=len(kept),
+        steps_per_epoch=math.ceil(len(kept) / spec.batch_size),
         epochs=spec.epochs,
         validation_data=(x[watched], y[watched]) if validation else None,
         callbacks=[*callbacks, *_early_stopping(spec.patience)],
@@ -226,10 +228,18 @@ def _early_stopping(patience: int | None) -> list[keras.callbacks.Callback]:
     return [stop]
 
 
-def batches(x: np.ndarray, y: np.ndarray, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Shuffled batches of (x, y), in another order every epoch, the same orders for the same seed."""
-    rows = tf.data.Dataset.range(len(x)).shuffle(len(x), seed=seed, reshuffle_each_iteration=True).batch(batch_size)
+def batches(x: np.ndarray, y: np.ndarray, batch_size: int, seed: int, epochs: int) -> tf.data.Dataset:
+    """Batches (x, y) of all epochs, one after another, ceil(N / B) an epoch, each epoch in its own order.
+
+    The order is a function of (seed, epoch) alone, whatever global seed the process has set.
+    """
     x, y = tf.constant(x), tf.constant(y)
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        rows = tf.random.experimental.stateless_shuffle(tf.range(len(x)), tf.stack([seed, epoch]))
+        return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+
+    rows = tf.data.Dataset.range(epochs, output_type=tf.int32).flat_map(one_epoch)
     return rows.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).prefetch(tf.data.AUTOTUNE)
 
 
