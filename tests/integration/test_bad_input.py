@@ -348,7 +348,7 @@ def test_a_learning_rate_out_of_bounds():
 
 def test_a_network_that_is_built_by_fit_gets_its_first_weights_back():
     layers = [tfbnn.layers.DenseFlipout(4), tfbnn.layers.DenseFlipout(1)]
-    model = tfbnn.BayesianModel(keras.Sequential(layers), "Normal")
+    model = tfbnn.BayesianModel(keras.Sequential(layers), "Normal", seed=0)
     model.compile("adam")
     with pytest.raises(FloatingPointError, match="before training"):
         model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=Poison(0))

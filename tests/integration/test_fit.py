@@ -506,7 +506,7 @@ def test_compile_refuses_a_loss():
 
 
 def test_fit_without_compile_is_keras_error():
-    model = tfbnn.BayesianModel(network(), "Normal")
+    model = tfbnn.BayesianModel(network(), "Normal", seed=0)
     with pytest.raises(ValueError, match="compile"):
         model.fit(X, Y, verbose=0)
 

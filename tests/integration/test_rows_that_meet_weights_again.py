@@ -63,7 +63,9 @@ def test_elbo_terms_average_a_monte_carlo_kl_over_their_draws():
         return tfd.Independent(tfd.StudentT(5.0, np.zeros(shape, "float32"), 1.0), len(shape))
 
     layer = DenseReparameterization(2, kernel_prior_fn=student, kernel_posterior_fn=WIDE)
-    model = tfbnn.BayesianModel(keras.Sequential([keras.Input((3,)), layer]), tfbnn.likelihoods.Normal(num_targets=2))
+    model = tfbnn.BayesianModel(
+        keras.Sequential([keras.Input((3,)), layer]), tfbnn.likelihoods.Normal(num_targets=2), seed=0
+    )
     x, y = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
     one, many = (np.std([float(model.elbo_terms(x, y, s, seed=seed).kl) for seed in range(20)]) for s in (1, 100))
     assert 0 < many < one / 3

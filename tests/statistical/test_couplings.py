@@ -38,7 +38,7 @@ def network(layer: str):
 
 def draws_of(layer: str, coupling: str, seed: int) -> np.ndarray:
     """[S, rows] draws of the network's output."""
-    model = tfbnn.BayesianModel(network(layer), tfbnn.likelihoods.Normal(scale=1.0))
+    model = tfbnn.BayesianModel(network(layer), tfbnn.likelihoods.Normal(scale=1.0), seed=0)
     return model.predict_distribution(ROWS, S, seed=seed, coupling=coupling).parameters[..., 0]
 
 
@@ -126,7 +126,9 @@ def test_marginal_rows_are_not_one_network(marginal, explicit):
 def test_correlation_of_two_rows_of_a_linear_layer():
     """One layer y = x w + b: coherent rows have covariance x S z + s^2, marginal ones share all their noise (+1)."""
     layer = tfbnn.layers.DenseFlipout(1, kernel_posterior_fn=tfbnn.posteriors.MeanField(initial_rho=0.0))
-    model = tfbnn.BayesianModel(keras.Sequential([keras.Input((3,)), layer]), tfbnn.likelihoods.Normal(scale=1.0))
+    model = tfbnn.BayesianModel(
+        keras.Sequential([keras.Input((3,)), layer]), tfbnn.likelihoods.Normal(scale=1.0), seed=0
+    )
     scale = np.log(2.0), np.logaddexp(0.0, -4.0)
     covariance = scale[0] ** 2 * ROWS @ ROWS.T + scale[1] ** 2
     expected = covariance[0, 2] / np.sqrt(covariance[0, 0] * covariance[2, 2])
@@ -151,7 +153,7 @@ def scalar_layer(**kwargs):
 
 
 def marginal_draws(network, x) -> np.ndarray:
-    model = tfbnn.BayesianModel(network, tfbnn.likelihoods.Normal(scale=1.0))
+    model = tfbnn.BayesianModel(network, tfbnn.likelihoods.Normal(scale=1.0), seed=0)
     return model.predict_distribution(np.array(x, np.float32), S, seed=1).parameters[:, 0, 0]
 
 
@@ -179,7 +181,7 @@ def test_a_network_trained_by_flipout_predicts_either_way():
     y = np.sin(x.sum(1)) + 0.2 * rng.normal(size=64)
     layers = [tfbnn.layers.DenseFlipout(8, activation="tanh"), tfbnn.layers.DenseFlipout(6, activation="tanh")]
     net = keras.Sequential([keras.Input((3,)), *layers, tfbnn.layers.DenseFlipout(1)])
-    model = tfbnn.BayesianModel(net, tfbnn.likelihoods.Normal().adapt(y))
+    model = tfbnn.BayesianModel(net, tfbnn.likelihoods.Normal().adapt(y), seed=0)
     model.compile(keras.optimizers.Adam(0.02))
     model.fit(x, y, epochs=60, verbose=0)
     one, other = (
