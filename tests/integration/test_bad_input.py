@@ -394,3 +394,15 @@ def test_nan_in_several_steps_at_once():
     with pytest.raises(FloatingPointError, match=r"epoch 3.*end of epoch 2"):
         model.fit(X, Y, epochs=5, batch_size=8, verbose=0, callbacks=[weights, Poison(1, at="epoch")])
     assert_weights(model, weights.ends[1])
+
+
+def test_rows_of_another_width_are_refused_at_prediction():
+    model = tfbnn.BayesianModel(network(), "Normal", seed=0)
+    for wrong in (np.ones((5, 2), "float32"), np.ones(3, "float32")):
+        with pytest.raises(tfbnn.core.checks.InvalidInput, match=r"`x`.*rows of shape \[3\]"):
+            model.predict_distribution(wrong)
+
+
+def test_keras_own_export_names_ours(tmp_path):
+    with pytest.raises(tfbnn.core.checks.InvalidInput, match="export_saved_model"):
+        tfbnn.BayesianModel(network(), "Normal", seed=0).export(tmp_path / "model")

@@ -132,10 +132,19 @@ def predict_distribution(
     num_rows = int(keras.tree.flatten(x)[0].shape[0])
     if num_rows == 0:
         raise invalid("x", "one row or more", "0 rows")
+    _check_shapes(draws, x)
     apply = _compiled(draws, x, coupling)
     seeds = tf.constant(seed), tf.constant(0), tf.constant(num_samples)
     chunks = [apply(_rows(x, i), *seeds).numpy() for i in range(0, num_rows, ROWS_PER_CALL)]
     return Prediction(np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0], draws.likelihood)
+
+
+def _check_shapes(draws: Draws, x: Any) -> None:
+    """Raises where the one input of a network has another shape than x, where the network tells it."""
+    parts = keras.tree.flatten(x)
+    inputs = getattr(getattr(draws, "network", None), "inputs", None) or []
+    if len(parts) == len(inputs) == 1 and not parts[0].shape[1:].is_compatible_with(inputs[0].shape[1:]):
+        raise invalid("x", f"rows of shape {list(inputs[0].shape[1:])}, as the network takes", list(parts[0].shape))
 
 
 def _as_tensor(value: Any) -> tf.Tensor:

@@ -372,6 +372,11 @@ class BayesianModel(keras.Model):
         """Writes a `.keras` file, whole or not at all."""
         save_atomically(super().save, filepath, overwrite, **kwargs)
 
+    def export(self, filepath, *args, **kwargs):
+        """Refused: Keras would export one draw of the weights."""
+        mend = f"Use tfbnn.export_saved_model(model, {str(filepath)!r})."
+        raise invalid("export", "an export that averages over draws of the weights", "Keras' own", mend)
+
     def get_config(self):
         """The constructor's arguments."""
         return {
