@@ -15,7 +15,7 @@ if os.path.basename(sys.argv[0]) != "tfbnn":
     from tfbnn.core.draws import Draws, load_draws
     from tfbnn.objectives import ElboTerms
     from tfbnn.prediction import Prediction
-    from tfbnn.training import BayesianModel
+    from tfbnn.training import BayesianModel, train
 
 # What stands on pandas, pydantic and scikit-learn is imported when it is asked for; the rest too, in the command.
 _LAZY = {
@@ -34,6 +34,7 @@ _LAZY = {
     "export_saved_model": ("tfbnn.export", "export_saved_model"),
     "load_saved_model": ("tfbnn.export", "load_saved_model"),
     "run_recipe": ("tfbnn.recipes", "run_recipe"),
+    "train": ("tfbnn.training", "train"),
 }
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "posteriors",
     "priors",
     "run_recipe",
+    "train",
 ]
 
 

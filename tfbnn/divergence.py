@@ -14,7 +14,7 @@ from tfbnn.core.tfp_factory import takes
 tfd = tfp.distributions
 
 
-def kl_divergence(q: Any, p: Any, name: str, noise: Noise) -> tf.Tensor:
+def kl_divergence(q: Any, p: Any, name: str, noise: Noise, transform: Callable | None = None) -> tf.Tensor:
     """KL(q || p) = E_q[log q(w) - log p(w)]: exact where it is known, else one Monte Carlo draw.
 
     Args:
@@ -22,6 +22,7 @@ def kl_divergence(q: Any, p: Any, name: str, noise: Noise) -> tf.Tensor:
         p: `tfd` distribution, over tensors of the same shape.
         name: name of the tensor; the draw is noise `<name>/divergence`.
         noise: what the draw is made from.
+        transform: standard normals of the tensor's shape -> a draw of q, where q's family has such a map.
 
     Returns:
         Scalar float32, nats, summed over weights.
@@ -30,7 +31,11 @@ def kl_divergence(q: Any, p: Any, name: str, noise: Noise) -> tf.Tensor:
     try:
         return tf.reduce_sum(tfd.kl_divergence(q, p))
     except NotImplementedError:
-        return monte_carlo_kl(q, p, noise.sample(f"{name}/divergence", q))
+        return monte_carlo_kl(q, p, _draw(q, f"{name}/divergence", noise, transform))
+
+
+def _draw(q: Any, name: str, noise: Noise, transform: Callable | None) -> tf.Tensor:
+    return noise.sample(name, q) if transform is None else transform(noise.normal(name, q.event_shape))
 
 
 def as_one_event(distribution: Any) -> Any:

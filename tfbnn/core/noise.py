@@ -19,6 +19,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -247,9 +248,15 @@ def _index_of(layer: keras.layers.Layer, layers: Sequence[keras.layers.Layer]) -
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a layer asked for: how to draw `count` independent copies of it from a [2] seed."""
+    """What a layer asked for: how to draw `count` independent copies of it from a [2] seed.
+
+    Attributes:
+        draw: (count, seed) -> [count, ...].
+        shape: of one copy; None where the draw is made from a distribution that holds the weights' present values.
+    """
 
     draw: Callable[[int, tf.Tensor], tf.Tensor]
+    shape: Sequence[int] | None = None
 
 
 class Plan:
@@ -257,14 +264,16 @@ class Plan:
 
     Args:
         layers: all layers of the network, in a fixed order.
-        coupling: "marginal" or "coherent".
+        coupling: "marginal" or "coherent"; None: training, in which the layers' own estimators decide.
         whole_draws: indices of the layers that are coherent always, because a row meets their weights more than once:
             the network calls them again, or folds an axis of the row into the batch. One weight draw must serve all.
     """
 
-    def __init__(self, layers: Sequence[keras.layers.Layer], coupling: str, whole_draws: frozenset[int] = frozenset()):
+    def __init__(
+        self, layers: Sequence[keras.layers.Layer], coupling: str | None, whole_draws: frozenset[int] = frozenset()
+    ):
         self.layers = layers
-        self.coupling = one_of("coupling", coupling, COUPLINGS)
+        self.coupling = None if coupling is None else one_of("coupling", coupling, COUPLINGS)
         self.whole_draws = whole_draws
         self.requests: dict[tuple[int, str], Request] = {}
         self.in_common: dict[tuple[int, str], Any] = {}
@@ -285,9 +294,27 @@ class Plan:
         self.calls[index] += 1
         return _Planned(self, index)
 
-    def coupling_of(self, index: int) -> str:
+    def coupling_of(self, index: int) -> str | None:
         """How layer number `index` must couple rows."""
         return "coherent" if index in self.whole_draws else self.coupling
+
+    @property
+    def follows_weights(self) -> bool:
+        """Whether some noise cannot be drawn before the weights are known: its `Tape` needs a seed."""
+        return any(request.shape is None for request in self.requests.values())
+
+    @property
+    def size(self) -> int:
+        """Numbers in the noise of one draw, as far as it can be made before the weights are known."""
+        return sum(math.prod(request.shape) for request in self.requests.values() if request.shape is not None)
+
+    def draw(self, seed: tf.Tensor, count: int) -> dict[tuple[int, str], tf.Tensor]:
+        """Noise of `count` draws from one [2] seed: each tensor with a leading axis of `count`."""
+        return {
+            key: request.draw(count, seed_of_tensor(seed, *key))
+            for key, request in self.requests.items()
+            if request.shape is not None
+        }
 
     def draw_block(self, seed: tf.Tensor, block: tf.Tensor) -> dict[tuple[int, str], tf.Tensor]:
         """The noise of draws block * DRAWS_PER_BLOCK ...: each tensor with a leading axis of DRAWS_PER_BLOCK."""
@@ -323,18 +350,19 @@ class _Planned(Noise):
         self._plan = plan
         self._index = index
         self.coupling = plan.coupling_of(index)
+        self.calls = plan.calls[index] if self.coupling is None else 1
 
-    def _remember(self, name: str, draw: Callable[[int, tf.Tensor], tf.Tensor]) -> None:
-        self._plan.requests[self._index, name] = Request(draw)
+    def _remember(self, name: str, draw: Callable[[int, tf.Tensor], tf.Tensor], shape: Any = None) -> None:
+        self._plan.requests[self._index, name] = Request(draw, shape)
 
     def normal(self, name, shape):
         shape = _static(name, shape)
-        self._remember(name, lambda count, seed: normal_from_bits([count, *shape], seed))
+        self._remember(name, lambda count, seed: normal_from_bits([count, *shape], seed), shape)
         return tf.zeros(shape)
 
     def uniform(self, name, shape):
         shape = _static(name, shape)
-        self._remember(name, lambda count, seed: uniform_from_bits([count, *shape], seed))
+        self._remember(name, lambda count, seed: uniform_from_bits([count, *shape], seed), shape)
         return tf.fill(shape, 0.5)
 
     def sample(self, name, distribution):
@@ -365,6 +393,7 @@ class Tape(Noise):
         layers: all layers of the network, in a fixed order.
         coupling_of: index of the layer -> coupling; `lambda index: None` lets the layers' own estimators run.
         in_common: (index, name) -> what all draws share, computed before.
+        seed: int32 [2], from which samples that are not in `values` are drawn; None: all are there.
     """
 
     def __init__(
@@ -373,19 +402,21 @@ class Tape(Noise):
         layers: Sequence[keras.layers.Layer],
         coupling_of: Callable[[int], str | None] = lambda index: None,
         in_common: Mapping[tuple[int, str], Any] | None = None,
+        seed: tf.Tensor | None = None,
         index: int = 0,
     ):
         self._values = values
         self._layers = layers
         self._coupling_of = coupling_of
         self._in_common = in_common or {}
+        self._seed = seed
         self._index = index
         self.coupling = coupling_of(index)
 
     def for_layer(self, layer: keras.layers.Layer) -> Tape:
         """The noise of `layer`."""
         index = _index_of(layer, self._layers)
-        return Tape(self._values, self._layers, self._coupling_of, self._in_common, index)
+        return Tape(self._values, self._layers, self._coupling_of, self._in_common, self._seed, index)
 
     def _read(self, name: str) -> tf.Tensor:
         return tf.convert_to_tensor(self._values[self._index, name])
@@ -397,6 +428,8 @@ class Tape(Noise):
         return self._read(name)
 
     def sample(self, name, distribution):
+        if self._seed is not None:
+            return distribution.sample(seed=seed_of_tensor(self._seed, self._index, name))
         return self._read(name)
 
     def shared(self, name, compute):

@@ -47,7 +47,7 @@ class WeightTerm:
         q, p = self.q.distribution(), self.p.distribution()
         if self.divergence_fn is not None:
             return user_divergence(self.divergence_fn, q, p)
-        return kl_divergence(q, p, self.q.name, noise)
+        return kl_divergence(q, p, self.q.name, noise, getattr(self.q, "transform", None))
 
     def penalty(self) -> tf.Tensor:
         """-log p(w), nats, of a point that has a prior; else 0."""

@@ -39,6 +39,12 @@ class ElboTerms:
         """(beta KL + penalty - log_likelihood) / N, nats a row: what training minimises."""
         return (self.beta * self.kl + self.penalty - self.log_likelihood) / self.num_data
 
+    def reported(self) -> dict[str, Any]:
+        """What training tells of a step, by name; a KL a layer only where there are several layers."""
+        layers = self.kl_per_layer if len(self.kl_per_layer) > 1 else {}
+        terms = {"elbo": self.elbo, "log_likelihood": self.log_likelihood, "kl": self.kl, "beta": self.beta}
+        return terms | {f"kl/{name}": kl for name, kl in layers.items()}
+
 
 def mean_log_likelihood(log_likelihood: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
     """sum_b w_b log p_b / sum_b w_b, averaged over draws.

@@ -1,5 +1,6 @@
 """Training by the ELBO."""
 
+from tfbnn.training.loop import train
 from tfbnn.training.model import BayesianModel
 
-__all__ = ["BayesianModel"]
+__all__ = ["BayesianModel", "train"]

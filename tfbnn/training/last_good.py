@@ -84,14 +84,28 @@ class LastGoodWeights(keras.callbacks.Callback):
 
     def _stop(self, when: str, terms: list[str]) -> None:
         self.model.stop_training = True
-        good = self._good_epoch
-        kept = "those before training" if good is None else f"those at the end of epoch {good + 1}"
-        self.failure = (
-            f"Training stopped in {when}: {', '.join(terms)}. The model has its last good weights, {kept}. "
-            "Usual causes: a learning rate that is too high (try a tenth), inputs that are not standardised, "
-            "or gradients without clipping (clipnorm=1.0 of the optimizer)."
-        )
+        self.failure = _failure(when, terms, self._good_epoch)
         self._restore()
+
+
+def stopped_training(when: str, logs: dict[str, Any], good_epoch: int | None) -> str:
+    """Why a training whose `logs` or weights are no longer finite has stopped, and what to do.
+
+    Args:
+        when: where in the training.
+        logs: reported values by name.
+        good_epoch: the last epoch, counted from 0, whose weights the model has again; None: those before training.
+    """
+    return _failure(when, _not_finite(logs) or ["weights = nan or inf"], good_epoch)
+
+
+def _failure(when: str, terms: list[str], good_epoch: int | None) -> str:
+    kept = "those before training" if good_epoch is None else f"those at the end of epoch {good_epoch + 1}"
+    return (
+        f"Training stopped in {when}: {', '.join(terms)}. The model has its last good weights, {kept}. "
+        "Usual causes: a learning rate that is too high (try a tenth), inputs that are not standardised, "
+        "or gradients without clipping (clipnorm=1.0 of the optimizer)."
+    )
 
 
 def _as_list(callbacks: Any) -> list[keras.callbacks.Callback]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,7 +77,7 @@ class BayesianModel(keras.Model):
         if num_data is not None:
             self.num_data = num_data
         self._refuse_scaled_layers()
-        self._trackers: dict[str, keras.metrics.Mean] = {}
+        self.tracked: dict[str, keras.metrics.Mean] = {}
         self._add_trackers()
         self.built = network.built
 
@@ -84,7 +85,7 @@ class BayesianModel(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         """`loss` first, as in Keras, then the metrics of `compile`, then the terms of the ELBO."""
         others = [metric for metric in super().metrics if metric.name != "loss"]
-        return [self._trackers["loss"], *others]
+        return [self.tracked["loss"], *others]
 
     # --- one draw ------------------------------------------------------------------------------------------------
 
@@ -160,7 +161,8 @@ class BayesianModel(keras.Model):
         parameters = tf.stack([parameters for parameters, _ in drawn])
         kl = decompose.mean_over_draws(tf.stack([kl for _, kl in drawn]))
         num_data = tf.cast(self.num_data or y.shape[0], tf.float32)
-        return self._terms(parameters, tf.unstack(kl, num=len(self.variational_layers)), y, sample_weight, num_data)
+        kl_of_layers = tf.unstack(kl, num=len(self.variational_layers))
+        return self._terms(parameters, kl_of_layers, y, sample_weight, num_data, self._present_beta())
 
     def _seeded_draw(self, x: Any, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Parameters [B, P'] of one draw, and the KL of each layer [layers] (drawn too, where it is Monte Carlo)."""
@@ -169,8 +171,44 @@ class BayesianModel(keras.Model):
         with noise_scope(Seeded(seed, sublayers(self))):
             return parameters, tf.stack([tf.zeros([]), *self._kl_of_layers()])[1:]
 
+    def objective(
+        self, x: Any, y: tf.Tensor, sample_weight: Any = None, beta: Any = None, passes: Sequence[Any] | None = None
+    ) -> tuple[tf.Tensor, ElboTerms, tf.Tensor]:
+        """What a step of training minimises, on one batch: `fit` and `tfbnn.train` call it.
+
+        Args:
+            x: inputs [B, ...].
+            y: targets [B, T], float32 (or int32 classes).
+            sample_weight: [B], or None.
+            beta: weight of the KL; None: the schedule's at the optimizer's step.
+            passes: a source of noise for each of the `train_samples` draws; None: the model's own generator's.
+
+        Returns:
+            The draws' parameters [S, B, P'], the `ElboTerms`, and the loss: theirs, and what layers add by `add_loss`.
+        """
+        passes = [None] * self.train_samples if passes is None else passes
+        parameters = tf.stack([self._training_pass(x, source) for source in passes])
+        with _noise_of(passes[0]):
+            kl = self._kl_of_layers()
+        num_data = tf.cast(self._num_data.value, tf.float32)
+        terms = self._terms(parameters, kl, y, sample_weight, num_data, self._present_beta() if beta is None else beta)
+        return parameters, terms, tf.add_n([terms.loss, *(tf.cast(extra, tf.float32) for extra in self.losses)])
+
+    def _training_pass(self, x: Any, source: Any) -> tf.Tensor:
+        with _noise_of(source):
+            return self(x, training=True)
+
+    def _present_beta(self) -> tf.Tensor:
+        return self.beta(self.optimizer.iterations.value if getattr(self, "optimizer", None) else 0)
+
     def _terms(
-        self, parameters: tf.Tensor, kl: Sequence[tf.Tensor], y: tf.Tensor, sample_weight: Any, num_data: tf.Tensor
+        self,
+        parameters: tf.Tensor,
+        kl: Sequence[tf.Tensor],
+        y: tf.Tensor,
+        sample_weight: Any,
+        num_data: tf.Tensor,
+        beta: tf.Tensor,
     ) -> ElboTerms:
         """ElboTerms of parameters [S, B, P'], the KL of each layer, and y [B, T]."""
         log_likelihood = self.likelihood.log_prob(parameters, y)
@@ -178,7 +216,7 @@ class BayesianModel(keras.Model):
             log_likelihood=num_data * mean_log_likelihood(log_likelihood, sample_weight),
             kl=tf.add_n([tf.zeros([]), *kl]),
             penalty=tf.add_n([tf.zeros([]), *(layer.penalty() for layer in self.variational_layers)]),
-            beta=self.beta(self.optimizer.iterations.value if getattr(self, "optimizer", None) else 0),
+            beta=beta,
             num_data=num_data,
             kl_per_layer=dict(zip(self._layer_names(), kl, strict=True)),
         )
@@ -228,11 +266,11 @@ class BayesianModel(keras.Model):
         """
         x, y, rows = arrays.prepare(x, y, self.likelihood)
         sample_weight = arrays.prepare_weights("sample_weight", sample_weight, rows)
-        self.num_data = self._choose_num_data(num_data, arrays.training_rows(x, rows, validation_split))
+        self.num_data = self.choose_num_data(num_data, arrays.training_rows(x, rows, validation_split))
         validation_data = arrays.prepare_validation(validation_data, self.likelihood)
         if isinstance(x, tf.data.Dataset):
             kwargs = {"shuffle": False, **kwargs}  # Keras would warn that it does not shuffle datasets
-        self._build_for(x)
+        self.build_for(x)
         with LastGoodWeights.guard(callbacks) as callbacks:
             return super().fit(
                 x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks,
@@ -240,7 +278,7 @@ class BayesianModel(keras.Model):
                 **kwargs,
             )  # fmt: skip
 
-    def _build_for(self, x: Any) -> None:
+    def build_for(self, x: Any) -> None:
         """Makes all variables before the first step, so that the weights that training starts from can be kept."""
         with self.distribute_strategy.scope():
             arrays.build_network(self, x)
@@ -260,7 +298,7 @@ class BayesianModel(keras.Model):
         """As `keras.Model.predict`: the predictive mean [B, T], or class probabilities, of `num_samples` draws."""
         return super().predict(arrays.as_arrays("x", x), *args, **kwargs)
 
-    def _choose_num_data(self, given: int | None, counted: int | None) -> int:
+    def choose_num_data(self, given: int | None, counted: int | None) -> int:
         """N: what `fit` was told, else the constructor, else the rows counted; never that of an earlier `fit`."""
         for num_data in (given, self._num_data_of_constructor, counted):
             if num_data is not None:
@@ -277,14 +315,11 @@ class BayesianModel(keras.Model):
         self._refuse_unknown_num_data()
         y = self._targets(y)
         with tf.GradientTape() as tape:
-            parameters = tf.stack([self(x, training=True) for _ in range(self.train_samples)])
-            num_data = tf.cast(self._num_data.value, tf.float32)
-            terms = self._terms(parameters, self._kl_of_layers(), y, sample_weight, num_data)
-            loss = tf.add_n([terms.loss, *(tf.cast(extra, tf.float32) for extra in self.losses)])
+            parameters, terms, loss = self.objective(x, y, sample_weight)
             scaled = self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
         gradients = tape.gradient(scaled, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
-        return {**self._report(terms, loss), **self._compiled_metrics(x, y, parameters, sample_weight)}
+        return {**self._report(terms, loss), **self.compiled_metrics_of(x, y, parameters, sample_weight)}
 
     def test_step(self, data):
         """log (1/S) sum_s p(y|x, w_s), nats a row, of a batch."""
@@ -293,10 +328,10 @@ class BayesianModel(keras.Model):
         parameters = self._draws_of(x)
         rows = mixture.log_prob(self.likelihood, parameters, y)
         weight = None if sample_weight is None else tf.reshape(sample_weight, [-1])
-        self._trackers["log_likelihood"].update_state(rows, sample_weight=weight)
-        self._trackers["loss"].update_state(-rows, sample_weight=weight)
-        scores = {name: self._trackers[name].result() for name in ("loss", "log_likelihood")}
-        return {**scores, **self._compiled_metrics(x, y, parameters, sample_weight)}
+        self.tracked["log_likelihood"].update_state(rows, sample_weight=weight)
+        self.tracked["loss"].update_state(-rows, sample_weight=weight)
+        scores = {name: self.tracked[name].result() for name in ("loss", "log_likelihood")}
+        return {**scores, **self.compiled_metrics_of(x, y, parameters, sample_weight)}
 
     def predict_step(self, data):
         """The predictive mean of a batch."""
@@ -308,23 +343,23 @@ class BayesianModel(keras.Model):
 
     def _add_trackers(self) -> None:
         for name in self._reported():
-            if name not in self._trackers:
-                self._trackers[name] = keras.metrics.Mean(name=name)
+            if name not in self.tracked:
+                self.tracked[name] = keras.metrics.Mean(name=name)
 
     def _reported(self) -> list[str]:
         layers = [f"kl/{name}" for name in self._layer_names()]
         return ["loss", "elbo", "log_likelihood", "kl", "beta", "penalty", *layers]
 
+    def reported(self, terms: ElboTerms, loss: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What training tells of a step, by name: the loss, the terms, and the penalty where weights have one."""
+        has_penalty = any(t.q.is_point and t.p for layer in self.variational_layers for t in layer.weight_terms)
+        return {"loss": loss, **terms.reported(), **({"penalty": terms.penalty} if has_penalty else {})}
+
     def _report(self, terms: ElboTerms, loss: tf.Tensor) -> dict[str, Any]:
-        values = {"loss": loss, "elbo": terms.elbo, "log_likelihood": terms.log_likelihood, "kl": terms.kl,
-                  "beta": terms.beta}  # fmt: skip
-        if any(term.q.is_point and term.p for layer in self.variational_layers for term in layer.weight_terms):
-            values["penalty"] = terms.penalty
-        if len(terms.kl_per_layer) > 1:
-            values |= {f"kl/{name}": kl for name, kl in terms.kl_per_layer.items()}
+        values = self.reported(terms, loss)
         for name, value in values.items():
-            self._trackers[name].update_state(value)
-        return {name: self._trackers[name].result() for name in values}
+            self.tracked[name].update_state(value)
+        return {name: self.tracked[name].result() for name in values}
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Metrics of `compile` on the predictive mean; `y_pred` is the likelihood's parameters [..., B, P'].
@@ -336,9 +371,10 @@ class BayesianModel(keras.Model):
             means = decompose.mean_over_draws(means)
         return super().compute_metrics(x, self._targets(y), means, sample_weight)
 
-    def _compiled_metrics(self, x: Any, y: Any, parameters: Any, sample_weight: Any) -> dict[str, Any]:
+    def compiled_metrics_of(self, x: Any, y: Any, parameters: Any, sample_weight: Any) -> dict[str, Any]:
+        """The metrics of `compile`, updated with parameters [S, B, P'] of a batch."""
         every = self.compute_metrics(x, y, parameters, sample_weight)
-        return {name: value for name, value in every.items() if name not in self._trackers}
+        return {name: value for name, value in every.items() if name not in self.tracked}
 
     def _targets(self, y: Any) -> tf.Tensor:
         """y [B, T] of a batch."""
@@ -403,6 +439,11 @@ class BayesianModel(keras.Model):
     def _refuse_scaled_layers(self) -> None:
         for layer in self.variational_layers:
             layer.refuse_kl_weight(f"BayesianModel {self.name}")
+
+
+def _noise_of(source: Any) -> Any:
+    """The scope of a source of noise; without one, of what surrounds it."""
+    return contextlib.nullcontext() if source is None else noise_scope(source)
 
 
 def _unknown_num_data(mend: str) -> InvalidInput:

@@ -1,0 +1,228 @@
+"""Checkpoints of a training: written whole or not at all, the last two kept, read back past damaged ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import uuid
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfbnn._version import __version__
+from tfbnn.core.checks import InvalidInput, invalid, positive_integer
+from tfbnn.training.epochs import Member
+from tfbnn.training.stack import Stack
+
+FORMAT = 1  # rises when an older tfbnn could not read what is written
+KEPT = 2
+ABOUT = "about"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The state of a training at the end of an epoch.
+
+    Attributes:
+        epoch: epochs done.
+        values: of every variable, in the order of the loop.
+        about: JSON-able: the history, what early stopping knows, and what the training was of (`of`).
+        best: values of the best epoch so far, where early stopping watches; else empty.
+    """
+
+    epoch: int
+    values: list[np.ndarray]
+    about: dict[str, Any]
+    best: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+
+class Checkpoints:
+    """A folder of checkpoints, `epoch-000040.npz`.
+
+    Args:
+        folder: made where it does not exist.
+        of: what the training is of, JSON-able: name -> what; `newest` refuses those of another.
+    """
+
+    def __init__(self, folder: Any, of: Mapping[str, Any]):
+        self.folder = Path(folder)
+        self.of = json.loads(json.dumps(of))
+
+    def files(self) -> list[Path]:
+        """Checkpoints that are there, the newest first."""
+        return sorted(self.folder.glob("epoch-*.npz"), reverse=True)
+
+    def save(self, checkpoint: Checkpoint) -> Path:
+        """Writes a checkpoint under a temporary name, then renames it; removes all but the last two.
+
+        Raises:
+            InvalidInput: where it cannot be written (a full disk); those before stay as they are.
+        """
+        path = self.folder / f"epoch-{checkpoint.epoch:06d}.npz"
+        temporary = self.folder / f".{path.stem}.{uuid.uuid4().hex[:8]}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                np.savez(file, allow_pickle=False, **self._arrays(checkpoint))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise self._not_written(path, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        for old in self.files()[KEPT:]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def _arrays(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        about = {**checkpoint.about, "of": self.of, "epoch": checkpoint.epoch, "format": FORMAT, "tfbnn": __version__}
+        named = {f"value_{i:05d}": _storable(value) for i, value in enumerate(checkpoint.values)}
+        best = {f"best_{i:05d}": _storable(value) for i, value in enumerate(checkpoint.best)}
+        return {**named, **best, ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
+
+    def _not_written(self, path: Path, error: OSError) -> InvalidInput:
+        last = next(iter(self.files()), None)
+        kept = f"The last good one stays: {last}." if last else "There is none before it."
+        return invalid("checkpoint", "a folder that can be written to", str(path), f"{error.strerror}. {kept}")
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that can be read; None where there is none at all.
+
+        A damaged one, or one that a newer tfbnn wrote, is passed over with a warning.
+
+        Raises:
+            InvalidInput: where it is of another training, or none of those that are there can be read.
+        """
+        reasons = []
+        for path in self.files():
+            try:
+                found = _read(path)
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+                reasons.append(f"{path.name} cannot be used ({error})")
+                continue
+            self._refuse_other_training(path, found.about["of"])
+            for reason in reasons:
+                warnings.warn(f"Checkpoint {reason}; {path.name} is used instead.", stacklevel=2)
+            return found
+        if reasons:
+            mend = "Remove the folder, and train from the start."
+            raise invalid(
+                "checkpoint", "a checkpoint that can be read", str(self.folder), f"{'; '.join(reasons)}. {mend}"
+            )
+        return None
+
+    def _refuse_other_training(self, path: Path, of: Mapping[str, Any]) -> None:
+        for name, value in self.of.items():
+            if of.get(name) != value:
+                raise invalid(
+                    "checkpoint",
+                    f"one of this training, whose {name} is {_difference(value, of.get(name))}",
+                    f"{path} with {_difference(of.get(name), value)}",
+                    "Train without resuming, or give another folder.",
+                )
+
+    def remove(self) -> None:
+        """Removes all checkpoints, and the folder where nothing else is in it."""
+        for path in self.files():
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+
+class Keeper:
+    """Keeps the state of one model's training in a folder, and takes it back.
+
+    Args:
+        folder: of the checkpoints.
+        every: epochs between them.
+        stack: of the one model.
+        member: its training.
+        batch_size: B; a resumed training must have the same.
+    """
+
+    def __init__(self, folder: Any, every: int, stack: Stack, member: Member, batch_size: int):
+        self.member = member
+        self.logs: dict[str, list[float]] = {}
+        self._stack = stack
+        self._every = positive_integer("checkpoint_every", every)
+        model = member.model
+        self._checkpoints = Checkpoints(
+            folder,
+            {
+                "architecture": [[list(v.shape), str(v.dtype)] for v in stack.variables],
+                "optimizer": type(model.optimizer).__name__,
+                "number of training rows": model.num_data,
+                "batch size": batch_size,
+                "seed": model.seed,
+            },
+        )
+
+    def begin(self, resume: bool) -> int:
+        """Takes the newest checkpoint back, or removes those of an earlier training; returns the epochs done."""
+        found = self._checkpoints.newest() if resume else None
+        if found is None:
+            self._checkpoints.remove()
+            return 0
+        self._stack.write_back([0], [tf.constant(value) for value in found.values])
+        self.logs = found.about["history"]
+        member = self.member
+        member.best = found.best
+        member.best_score, member.best_epoch = found.about["best"]
+        member.done = found.about["done"]
+        return found.epoch
+
+    def after_epoch(self, epochs_done: int, at_once: bool = False) -> None:
+        """Writes a checkpoint where it is time for one."""
+        member = self.member
+        if not (at_once or member.done or epochs_done == member.epochs or epochs_done % self._every == 0):
+            return
+        about = {
+            "history": member.history.history,
+            "best": [member.best_score, member.best_epoch],
+            "done": member.done,
+        }
+        values = [value.numpy() for value in self._stack.copy()]
+        self._checkpoints.save(Checkpoint(epochs_done, values, about, [np.asarray(value) for value in member.best]))
+
+    def told(self, epochs_done: int) -> str:
+        """Where an interrupted training stands."""
+        return (
+            f"Training stopped after epoch {epochs_done} of {self.member.epochs}; its state is in "
+            f"{self._checkpoints.folder}. Resume it (resume=True, or --resume) to go on."
+        )
+
+
+def _read(path: Path) -> Checkpoint:
+    with np.load(path, allow_pickle=False) as arrays:
+        about = json.loads(arrays[ABOUT].tobytes())
+        if about["format"] > FORMAT:
+            raise ValueError(f"written by tfbnn {about['tfbnn']}, which is newer than {__version__}")
+        return Checkpoint(about["epoch"], list(_named(arrays, "value_")), about, list(_named(arrays, "best_")))
+
+
+def _named(arrays: Any, prefix: str) -> Iterator[np.ndarray]:
+    return (arrays[name] for name in sorted(arrays.files) if name.startswith(prefix))
+
+
+def _storable(value: np.ndarray) -> np.ndarray:
+    """NumPy's file format knows no bfloat16, which float32 holds exactly."""
+    return value.astype(np.float32) if value.dtype.kind == "V" or value.dtype.name == "bfloat16" else value
+
+
+def _difference(value: Any, other: Any) -> Any:
+    """Of two lists, the first place where they differ; else the value."""
+    if not isinstance(value, list) or not isinstance(other, list):
+        return value
+    for i, (a, b) in enumerate(zip(value, other, strict=False)):
+        if a != b:
+            return f"{a} at place {i}"
+    return f"{len(value)} long"

@@ -1,0 +1,290 @@
+"""The variables that the loop trains: those of one model, or of M models of one architecture on a stacked axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfbnn.core.checks import invalid
+from tfbnn.core.noise import Plan, Tape, fold_in
+from tfbnn.core.traversal import sublayers
+from tfbnn.training.model import BayesianModel
+
+# Optimizers that treat each number alone: on a stacked axis they do to each model what they do to it alone.
+ELEMENTWISE = ("SGD", "Adam", "Adamax", "Adagrad", "Adadelta", "RMSprop", "Nadam", "Ftrl", "Lion")
+
+
+class Stack:
+    """M models as the loop trains them; the graph is traced once, by the first of them.
+
+    One model is trained on its own variables by its own optimizer. Several are trained on stacked copies, [M, size]
+    each, by one optimizer with their settings; `write_back` gives a model its part.
+
+    Args:
+        models: compiled and built, of one architecture (`tfbnn.training.many` sees to it).
+    """
+
+    def __init__(self, models: Sequence[BayesianModel]):
+        self.models = list(models)
+        self.size = len(self.models)
+        self.lead = self.models[0]
+        self.names: list[str] = []
+        self._changed: list[int] = []
+        self.rates: MemberRates | None = None
+        if self.size == 1:
+            self.parameters, self.state = self.lead.trainable_variables, state_of(self.lead)
+            self.optimizer = self.lead.optimizer
+        else:
+            self.parameters = _stacked([model.trainable_variables for model in self.models], flat=True)
+            self.state = _stacked([state_of(model) for model in self.models], flat=False)
+            self.optimizer = self._optimizer_of_all()
+        before = len(self.parameters) + len(self.state)
+        counters = [i for i, variable in enumerate(self.optimizer.variables) if len(variable.shape) < 2]
+        self._shared = {before + i for i in counters} if self.size > 1 else set()
+        self._copied = tf.function(lambda: [tf.identity(v.value) for v in self.variables], autograph=False)
+        self._all_finite = tf.function(self._find_finite, autograph=False)
+
+    @property
+    def steps_made(self) -> tf.Tensor:
+        """Number of optimizer steps so far, int32 scalar."""
+        return tf.cast(self.optimizer.variables[0].value, tf.int32)  # `iterations` may count accumulated ones as one
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All that a step changes: parameters, state, and the optimizer's."""
+        return [*self.parameters, *self.state, *self.optimizer.variables]
+
+    def values_of(self, member: Any) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Parameters and state of model number `member`, as `scope` takes them."""
+        pick = (lambda value: value[member]) if self.size > 1 else tf.convert_to_tensor
+        return [pick(v.value) for v in self.parameters], [pick(v.value) for v in self.state]
+
+    def each(self, function: Callable, *arguments: Any) -> Any:
+        """`function` of each model's part of `arguments`, which have a leading axis of M where M > 1."""
+        if self.size == 1:
+            return function(*arguments)
+        return tf.vectorized_map(lambda parts: function(*parts), arguments)
+
+    def _find_finite(self) -> tf.Tensor:
+        floats = [v.value for v in (*self.parameters, *self.state) if tf.as_dtype(v.dtype).is_floating]
+        rows = [tf.reshape(value, [self.size, -1]) for value in floats]
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(row), axis=1) for row in rows], axis=0)
+
+    # --- a step ------------------------------------------------------------------------------------------------------
+
+    def plan(self, batch: dict[str, Any]) -> tuple[Plan, bool]:
+        """What noise a step on `batch` (one model's, `tf.TensorSpec`s of static shape) asks for.
+
+        Returns:
+            The plan, and whether the network's own layers draw numbers too (Keras' Dropout), past `core/noise.py`.
+        """
+        plan = Plan(sublayers(self.lead), coupling=None)
+        drawn: list[bool] = []
+
+        def trace(batch):
+            with keras.StatelessScope(collect_losses=True) as scope:
+                _, terms, loss = self.lead.objective(batch["x"], batch["y"], batch.get("w"), tf.constant(1.0), [plan])
+            self.names = list(self.lead.reported(terms, loss))
+            changed = [v for v in state_of(self.lead) if scope.get_current_value(v) is not None]
+            drawn.append(any(v.name == "seed_generator_state" for v in changed))
+
+        tf.function(trace, autograph=False).get_concrete_function(batch)
+        return plan, drawn[0]
+
+    def step(self, batch: dict[str, Any], noise: dict[Any, tf.Tensor], seed: tf.Tensor | None) -> tf.Tensor:
+        """One step of every model on its batch.
+
+        Args:
+            batch: "x", "y", and "w" where rows have weights; with a leading axis of M where M > 1.
+            noise: of the plan, [train_samples, ...], likewise.
+            seed: int32 [2], for noise that is not in `noise` (M = 1 only); or None.
+
+        Returns:
+            What `BayesianModel.reported` tells, [R] or [M, R], in the order of `names`.
+        """
+        parameters = [tf.convert_to_tensor(variable.value) for variable in self.parameters]
+        state = [tf.convert_to_tensor(variable.value) for variable in self.state]
+
+        def gradients_of_one(parameters, state, beta, batch, noise):
+            return self._gradients(parameters, state, beta, batch, noise, seed)
+
+        gradients, changes, values = self.each(gradients_of_one, parameters, state, self._betas(), batch, noise)
+        for index, value in zip(self._changed, changes, strict=True):
+            self.state[index].assign(value)
+        self.optimizer.apply(gradients, self.parameters)
+        return values
+
+    def _gradients(self, parameters: list, state: list, beta: Any, batch: dict, noise: dict, seed: Any) -> tuple:
+        """One model's gradients, what its step changed of `state`, and the values to report."""
+        layers = sublayers(self.lead)
+        passes = [
+            Tape(
+                {key: draws[s] for key, draws in noise.items()}, layers, seed=None if seed is None else fold_in(seed, s)
+            )
+            for s in range(self.lead.train_samples)
+        ]
+        with tf.GradientTape() as tape:  # inside `each`: XLA compiles gradients through a vectorized map anew each time
+            tape.watch(parameters)
+            with self.scope(parameters, state) as scope:
+                _, terms, loss = self.lead.objective(batch["x"], batch["y"], batch.get("w"), beta, passes)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, parameters, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        kept = state_of(self.lead)
+        self._changed = [i for i, v in enumerate(kept) if scope.get_current_value(v) is not state[i]]
+        changes = [scope.get_current_value(kept[i]) for i in self._changed]
+        return self._clipped(gradients), changes, tf.stack(list(self.lead.reported(terms, loss).values()))
+
+    def _source(self, noise: dict, seed: tf.Tensor | None, s: int) -> Tape:
+        """The noise of draw s of a step."""
+        values = {key: draws[s] for key, draws in noise.items()}
+        return Tape(values, sublayers(self.lead), seed=None if seed is None else fold_in(seed, s))
+
+    def scope(self, parameters: Sequence[tf.Tensor], state: Sequence[tf.Tensor]) -> keras.StatelessScope:
+        """In it, the first model computes with one model's `parameters` and `state`."""
+        parameters = [tf.reshape(p, v.shape) for p, v in zip(parameters, self.lead.trainable_variables, strict=True)]
+        trained = zip(self.lead.trainable_variables, parameters, strict=True)
+        return keras.StatelessScope([*trained, *zip(state_of(self.lead), state, strict=True)], collect_losses=True)
+
+    def _betas(self) -> tf.Tensor:
+        step = self.optimizer.iterations
+        betas = [model.beta(step.value if hasattr(step, "value") else step) for model in self.models]
+        return tf.stack(betas) if self.size > 1 else betas[0]
+
+    def _clipped(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Gradients of one model of several, clipped as its optimizer would; that of one model does it itself."""
+        own = self.lead.optimizer
+        if self.size == 1:
+            return gradients
+        if own.clipnorm:
+            return [tf.clip_by_norm(gradient, own.clipnorm) for gradient in gradients]
+        return tf.clip_by_global_norm(gradients, own.global_clipnorm)[0] if own.global_clipnorm else gradients
+
+    # --- several models ----------------------------------------------------------------------------------------------
+
+    def _optimizer_of_all(self) -> keras.optimizers.Optimizer:
+        """One optimizer with the state of all, on stacked variables; each model keeps its own learning rate."""
+        optimizers = [model.optimizer for model in self.models]
+        self.rates = MemberRates(optimizers)
+        config = {**optimizers[0].get_config(), "clipnorm": None, "global_clipnorm": None, "learning_rate": self.rates}
+        stacked = type(optimizers[0])(**config)
+        stacked.build(self.parameters)
+        for variable, parts in zip(stacked.variables, self._optimizer_parts(), strict=True):
+            values = [part.numpy() for part in parts]
+            if len(variable.shape) < 2:  # a counter that all share
+                _refuse_different_counters(values)
+                variable.assign(values[0])
+            else:
+                variable.assign(np.stack([value.reshape(-1) for value in values]))
+        return stacked
+
+    def _optimizer_parts(self) -> list[tuple[keras.Variable, ...]]:
+        """The models' own optimizer variables, in the order of the stacked optimizer's."""
+        return list(zip(*(_without_rate(model.optimizer) for model in self.models), strict=True))
+
+    def read_rates(self) -> None:
+        """Takes the learning rates that callbacks may have set."""
+        if self.rates is not None:
+            self.rates.read()
+
+    def copy(self) -> list[tf.Tensor]:
+        """The present values of `variables`."""
+        return self._copied()
+
+    def finite(self) -> np.ndarray:
+        """Whether all numbers of each model are finite: [M]."""
+        return self._all_finite().numpy()
+
+    def write_back(self, members: Sequence[int], values: Sequence[tf.Tensor] | None = None) -> None:
+        """Gives models number `members` their parts of `values`, those of `variables`; None: the present ones.
+
+        One model trains on its own variables, so that its present values are there already.
+        """
+        if self.size == 1:
+            for variable, value in zip(self.variables, values or (), strict=bool(values)):
+                variable.assign(value)
+            return
+        values = self.copy() if values is None else values
+        for number, (value, parts) in enumerate(zip(values, self._parts(), strict=True)):
+            array = value.numpy()
+            shared = number in self._shared
+            for m in members:
+                parts[m].assign(array if shared else array[m].reshape(parts[m].shape))
+
+    def _parts(self) -> list[tuple[keras.Variable, ...]]:
+        """Each model's own variables, in the order of `variables`."""
+        of_models = [[*model.trainable_variables, *state_of(model)] for model in self.models]
+        return [*zip(*of_models, strict=True), *self._optimizer_parts()]
+
+
+class MemberRates(keras.optimizers.schedules.LearningRateSchedule):
+    """The learning rate of each model, [M, 1], as its own optimizer has it: a number or a schedule.
+
+    Args:
+        optimizers: of the M models.
+    """
+
+    def __init__(self, optimizers: Sequence[keras.optimizers.Optimizer]):
+        self._optimizers = list(optimizers)
+        self._schedules = [_schedule(optimizer) for optimizer in optimizers]
+        self._numbers = tf.Variable(tf.zeros([len(self._optimizers)]), trainable=False)
+        self.read()
+
+    def read(self) -> None:
+        """Takes the numbers that the optimizers have now."""
+        self._numbers.assign([float(optimizer.learning_rate) for optimizer in self._optimizers])
+
+    def __call__(self, step):
+        numbers = tf.unstack(self._numbers)
+        rates = [schedule(step) if schedule else rate for schedule, rate in zip(self._schedules, numbers, strict=True)]
+        return tf.stack([tf.cast(rate, tf.float32) for rate in rates])[:, tf.newaxis]
+
+
+def _schedule(optimizer: keras.optimizers.Optimizer) -> Any:
+    described = optimizer.get_config()["learning_rate"]
+    return keras.optimizers.schedules.deserialize(described) if isinstance(described, dict) else None
+
+
+def _without_rate(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    return [variable for variable in optimizer.variables if variable is not optimizer.learning_rate]
+
+
+def state_of(model: BayesianModel) -> list[keras.Variable]:
+    """What a model holds beside what is trained: fixed numbers, running statistics, states of generators."""
+    not_state = {id(variable) for variable in model.metrics_variables}
+    return [variable for variable in model.non_trainable_variables if id(variable) not in not_state]
+
+
+def _stacked(variables: Sequence[Sequence[keras.Variable]], flat: bool) -> list[keras.Variable]:
+    """[M lists of variables] -> one list of variables [M, ...], or [M, size] where `flat`."""
+    return [
+        keras.Variable(
+            np.stack([part.numpy().reshape(-1) if flat else part.numpy() for part in parts]),
+            dtype=parts[0].dtype, trainable=flat, name=parts[0].name,
+        )
+        for parts in zip(*variables, strict=True)
+    ]  # fmt: skip
+
+
+def _refuse_different_counters(values: Sequence[np.ndarray]) -> None:
+    if any(value != values[0] for value in values):
+        raise invalid(
+            "models",
+            "models whose optimizers have made the same number of steps",
+            [int(value) for value in values],
+            "Train them together from the start, or each alone by tfbnn.train.",
+        )
+
+
+def noise_for_stack(plan: Plan, seeds: Sequence[tf.Tensor], steps: int, samples: int) -> dict[Any, tf.Tensor]:
+    """Noise of `steps` steps for each [2] seed: tensors [steps, samples, ...], or [steps, M, samples, ...]."""
+
+    def of_one(seed: tf.Tensor) -> dict[Any, tf.Tensor]:
+        flat = plan.draw(seed, steps * samples)
+        return {key: tf.reshape(draws, [steps, samples, *draws.shape[1:]]) for key, draws in flat.items()}
+
+    each = [of_one(seed) for seed in seeds]
+    return each[0] if len(each) == 1 else {key: tf.stack([noise[key] for noise in each], axis=1) for key in each[0]}

@@ -1,0 +1,162 @@
+"""Many steps of training in one graph: the noise of a chunk of steps is drawn, then the steps run, compiled by XLA."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfbnn.core.noise import Plan, fold_in, seed_of_tensor, seed_pair
+from tfbnn.training.stack import Stack, noise_for_stack
+
+NUMBERS_PER_CHUNK = 2**20  # noise of one model that is drawn at once: 4 MiB
+ORDER, NOISE = -1, -2  # keys of training's own seeds, beside the layers' indices of prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Steps of one batch size that share one drawing of noise.
+
+    Attributes:
+        plan: what noise a step asks for.
+        steps: how many steps at most.
+        run: (data, rows [steps, ...], noise, seed, count) -> sum over `count` steps of the reported values.
+        compiled: whether `run` is compiled by XLA.
+    """
+
+    plan: Plan
+    steps: int
+    run: Callable[..., tf.Tensor]
+    compiled: bool
+
+
+class Steps:
+    """Steps of a stack of models on rows of data on the device.
+
+    The noise of a step is a function of the model's seed and the number of steps made when its chunk began, whatever
+    is trained beside it; XLA computes everything but the noise, which it draws slowly on CPUs.
+
+    Args:
+        stack: what is trained.
+        jit_compile: whether XLA compiles the steps; None: wherever the network leaves all noise to the loop.
+    """
+
+    def __init__(self, stack: Stack, jit_compile: bool | None = None):
+        self.stack = stack
+        self._jit_compile = jit_compile
+        self._chunks: dict[Any, Chunk] = {}
+        self._epochs: dict[Any, Callable] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Of the reported values, once a step has been traced."""
+        return self.stack.names
+
+    def epoch(self, data: dict[str, Any], num_rows: int, batch_size: int, shuffle: bool) -> tf.Tensor:
+        """One pass over the rows of every model; the last batch may be smaller, as in Keras.
+
+        Args:
+            data: "x", "y", and "w" where rows have weights: tensors [N, ...] that all models share, or
+                [M N, ...], those of one model after those of another.
+            num_rows: N.
+            batch_size: B.
+            shuffle: whether each epoch has another order, a function of the model's seed and the steps made.
+
+        Returns:
+            Means over the steps of the reported values, [R] or [M, R].
+        """
+        key = (num_rows, batch_size, shuffle, str(_specs(data)))
+        if key not in self._epochs:
+            full, rest = divmod(num_rows, batch_size)
+            shared = len(data["y"]) == num_rows
+
+            def epoch(data):
+                order = self._order(num_rows, shuffle, shared)
+                sums = self._run(data, self._batches(order, 0, full, batch_size)) if full else 0.0
+                sums += self._run(data, self._batches(order, full * batch_size, 1, rest)) if rest else 0.0
+                return sums / tf.cast(full + bool(rest), tf.float32)
+
+            self._epochs[key] = tf.function(epoch, autograph=False, jit_compile=False)
+        return self._epochs[key](data)
+
+    def batches(self, data: dict[str, Any]) -> tf.Tensor:
+        """Steps on batches that were stacked, [k, B, ...], one a step; returns sums over the steps (one model only)."""
+        key = str(_specs(data))
+        if key not in self._epochs:
+            self._epochs[key] = tf.function(
+                lambda data: self._run(data, tf.range(data["y"].shape[0])), autograph=False, jit_compile=False
+            )
+        return self._epochs[key](data)
+
+    def _order(self, num_rows: int, shuffle: bool, shared: bool) -> list[tf.Tensor]:
+        """The order of each model's rows, [N], as places in the data."""
+        orders = [tf.range(num_rows) for _ in self.stack.models]
+        if shuffle:
+            seeds = [fold_in(seed, self.stack.steps_made) for seed in self._seeds(ORDER)]
+            orders = [tf.random.experimental.stateless_shuffle(o, s) for o, s in zip(orders, seeds, strict=True)]
+        return [order if shared else order + m * num_rows for m, order in enumerate(orders)]
+
+    def _seeds(self, purpose: int) -> list[tf.Tensor]:
+        return [seed_of_tensor(seed_pair(model.seed), purpose, "training") for model in self.stack.models]
+
+    def _batches(self, order: list[tf.Tensor], start: int, steps: int, size: int) -> tf.Tensor:
+        """Rows of `steps` batches, [steps, size], or [steps, M, size]."""
+        each = [tf.reshape(rows[start : start + steps * size], [steps, size]) for rows in order]
+        return each[0] if len(each) == 1 else tf.stack(each, axis=1)
+
+    def _run(self, data: dict[str, Any], rows: tf.Tensor) -> tf.Tensor:
+        """All steps on `rows` [steps, ...]; the sum of their reported values."""
+        chunk = self._chunk(data, rows)
+        steps, first = int(rows.shape[0]), self.stack.steps_made
+        rows = tf.pad(rows, [[0, -steps % chunk.steps], *[[0, 0]] * (len(rows.shape) - 1)])
+        seeds = self._seeds(NOISE)
+
+        def body(begin, sums):
+            at = [fold_in(seed, first + begin) for seed in seeds]
+            noise = noise_for_stack(chunk.plan, at, chunk.steps, self.stack.lead.train_samples)
+            part = tf.slice(rows, [begin, *[0] * (len(rows.shape) - 1)], [chunk.steps, *rows.shape[1:]])
+            count = tf.minimum(chunk.steps, steps - begin)
+            return begin + chunk.steps, sums + chunk.run(data, part, noise, at[0], count)
+
+        return tf.while_loop(lambda begin, _: begin < steps, body, (0, self._zeros()), parallel_iterations=1)[1]
+
+    def _zeros(self) -> tf.Tensor:
+        return tf.zeros([len(self.names)] if self.stack.size == 1 else [self.stack.size, len(self.names)])
+
+    def _chunk(self, data: dict[str, Any], rows: tf.Tensor) -> Chunk:
+        batch = keras.tree.map_structure(
+            lambda part: tf.TensorSpec(
+                [*(rows.shape[-1:] if len(rows.shape) > 1 else []), *part.shape[1:]], part.dtype
+            ),
+            data,
+        )
+        steps = int(rows.shape[0])
+        key = (str(batch), steps)
+        if key not in self._chunks:
+            plan, draws_itself = self.stack.plan(batch)
+            at_most = max(1, NUMBERS_PER_CHUNK // max(plan.size * self.stack.lead.train_samples, 1))
+            size = math.ceil(steps / math.ceil(steps / at_most))
+            worth_it = steps > 1 and not (plan.follows_weights or draws_itself)  # XLA takes a second to compile
+            compiled = worth_it if self._jit_compile is None else self._jit_compile
+            run = tf.function(self._steps(plan.follows_weights), autograph=False, jit_compile=compiled)
+            self._chunks[key] = Chunk(plan, size, run, compiled)
+        return self._chunks[key]
+
+    def _steps(self, needs_seed: bool) -> Callable[..., tf.Tensor]:
+        def run(data, rows, noise, seed, count):
+            def body(i, sums):
+                batch = keras.tree.map_structure(lambda part: tf.gather(part, rows[i]), data)
+                noise_of_step = {key: draws[i] for key, draws in noise.items()}
+                return i + 1, sums + self.stack.step(batch, noise_of_step, fold_in(seed, i) if needs_seed else None)
+
+            return tf.while_loop(lambda i, _: i < count, body, (0, self._zeros()))[1]
+
+        return run
+
+
+def _specs(data: dict[str, Any]) -> Any:
+    return keras.tree.map_structure(lambda part: (tuple(part.shape), part.dtype.name), data)
