@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from tfbnn.core.checks import InvalidInput, invalid
 from tfbnn.data import Schema, Table, Target, read_table, split_rows
@@ -22,9 +21,10 @@ from tfbnn.export.versions import version_folder
 from tfbnn.likelihoods import Likelihood
 from tfbnn.objectives import ElboTerms
 from tfbnn.recipes.spec import Recipe, likelihood_for
-from tfbnn.training import BayesianModel
+from tfbnn.training import BayesianModel, train
 
 HELD_OUT = "held_out"
+HISTORY = "history"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +75,18 @@ def run_recipe(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: Any = 0,
     data: PreparedData | None = None,
+    resume: bool = False,
 ) -> RecipeResult:
     """Reads the data, trains, scores the held-out rows, and exports.
+
+    The state of the training is kept in a hidden folder beside the model until that is exported.
 
     Args:
         recipe: what to do.
         callbacks: Keras callbacks of the training.
         verbose: of `fit`.
         data: what `prepare_data(recipe)` gave, where it was called before.
+        resume: goes on with the training that was interrupted; its result is that of one that was not.
 
     Returns:
         The `RecipeResult`.
@@ -98,12 +102,13 @@ def run_recipe(
     _check_export_path(recipe)
     data = prepare_data(recipe) if data is None else data
     model = build_model(recipe, data)
-    history = train_model(recipe, data, model, callbacks, verbose)
+    history = train_model(recipe, data, model, callbacks, verbose, resume)
     x, y = data.arrays(data.held_out)
     prediction = model.predict_distribution(x, recipe.prediction.num_samples)
     scores = score(prediction, y, recipe.prediction.level)
     elbo = _elbo_after_training(data, model)
-    path = _export(recipe, data, model, scores)
+    path = _export(recipe, data, model, scores, history)
+    shutil.rmtree(checkpoint_path(recipe), ignore_errors=True)
     return RecipeResult(recipe, data, model, history, elbo, scores, path)
 
 
@@ -191,8 +196,19 @@ def _keras_name(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
+def checkpoint_path(recipe: Recipe) -> Path:
+    """Where a training keeps its state until its model is exported."""
+    path = export_path(recipe)
+    return path.parent / f".{path.name}.checkpoints"
+
+
 def train_model(
-    recipe: Recipe, data: PreparedData, model: BayesianModel, callbacks: Sequence[Any] = (), verbose: Any = 0
+    recipe: Recipe,
+    data: PreparedData,
+    model: BayesianModel,
+    callbacks: Sequence[Any] = (),
+    verbose: Any = 0,
+    resume: bool = False,
 ) -> dict[str, list[float]]:
     """Trains the model in place; returns the history."""
     spec = recipe.training
@@ -205,42 +221,22 @@ def train_model(
     if spec.patience and not validation:
         mend = f"There are {len(x)} training rows."
         raise invalid("training.validation_fraction", "a share of one row or more", spec.validation_fraction, mend)
-    model.compile(keras.optimizers.Adam(spec.learning_rate, clipnorm=spec.clipnorm))
-    history = model.fit(
-        batches(x[kept], y[kept], spec.batch_size, recipe.seed, spec.epochs),
-        num_data=len(kept),
-        steps_per_epoch=math.ceil(len(kept) / spec.batch_size),
+    model.compile(keras.optimizers.Adam(spec.rate(), clipnorm=spec.clipnorm))
+    history = train(
+        model,
+        x[kept],
+        y[kept],
         epochs=spec.epochs,
+        batch_size=spec.batch_size,
         validation_data=(x[watched], y[watched]) if validation else None,
-        callbacks=[*callbacks, *_early_stopping(spec.patience)],
+        callbacks=list(callbacks),
+        patience=spec.patience,
+        checkpoint=checkpoint_path(recipe),
+        checkpoint_every=spec.checkpoint_every,
+        resume=resume,
         verbose=verbose,
-        shuffle=False,  # the dataset shuffles itself
     )
     return {name: [float(value) for value in values] for name, values in history.history.items()}
-
-
-def _early_stopping(patience: int | None) -> list[keras.callbacks.Callback]:
-    if patience is None:
-        return []
-    stop = keras.callbacks.EarlyStopping(
-        monitor="val_log_likelihood", mode="max", patience=patience, restore_best_weights=True
-    )
-    return [stop]
-
-
-def batches(x: np.ndarray, y: np.ndarray, batch_size: int, seed: int, epochs: int) -> tf.data.Dataset:
-    """Batches (x, y) of all epochs, one after another, ceil(N / B) an epoch, each epoch in its own order.
-
-    The order is a function of (seed, epoch) alone, whatever global seed the process has set.
-    """
-    x, y = tf.constant(x), tf.constant(y)
-
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        rows = tf.random.experimental.stateless_shuffle(tf.range(len(x)), tf.stack([seed, epoch]))
-        return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-
-    rows = tf.data.Dataset.range(epochs, output_type=tf.int32).flat_map(one_epoch)
-    return rows.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).prefetch(tf.data.AUTOTUNE)
 
 
 def _elbo_after_training(data: PreparedData, model: BayesianModel) -> ElboTerms:
@@ -250,8 +246,10 @@ def _elbo_after_training(data: PreparedData, model: BayesianModel) -> ElboTerms:
     return ElboTerms(**keras.tree.map_structure(float, numbers))
 
 
-def _export(recipe: Recipe, data: PreparedData, model: BayesianModel, scores: dict[str, float]) -> Path:
-    resolved = {"recipe": recipe.resolved(), "scores": scores, "target": data.target.to_dict()}
+def _export(
+    recipe: Recipe, data: PreparedData, model: BayesianModel, scores: dict[str, float], history: dict[str, list[float]]
+) -> Path:
+    resolved = {"recipe": recipe.resolved(), "scores": scores, "target": data.target.to_dict(), "history": history}
     rows = pd.concat([data.held_out.features, data.held_out.target], axis=1)
     return Path(
         export_saved_model(
@@ -262,6 +260,6 @@ def _export(recipe: Recipe, data: PreparedData, model: BayesianModel, scores: di
             schema=data.schema,
             labels=data.target.labels or None,
             metadata=resolved,
-            tables={HELD_OUT: rows},
+            tables={HELD_OUT: rows, HISTORY: pd.DataFrame(history).rename_axis("epoch").reset_index()},
         )
     )

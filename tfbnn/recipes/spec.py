@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import keras
 import pydantic
 import yaml
 
 from tfbnn import likelihoods
-from tfbnn.core.checks import InvalidInput, invalid, nearest
+from tfbnn.core.checks import InvalidInput, invalid, nearest, one_of, positive_number
 from tfbnn.objectives import schedules
 from tfbnn.recipes import builders
 from tfbnn.recipes.named import as_number, check_named
@@ -50,22 +51,39 @@ class TrainingSpec(_Section):
     """How the ELBO is maximised (Adam).
 
     Attributes:
-        epochs, batch_size, learning_rate: as in Keras.
+        epochs, batch_size: as in Keras.
+        learning_rate: a number, or a mapping with `class` (of `keras.optimizers.schedules`, for example CosineDecay)
+            and arguments.
         train_samples: draws of the weights a step.
         beta: weight of the KL: a number, or a mapping with `class` (Constant, Linear) and arguments.
         clipnorm: largest norm of a gradient; none: not clipped.
         validation_fraction: share of the training rows that `val_log_likelihood` is measured on.
         patience: epochs without a better `val_log_likelihood` after which training stops with the best weights.
+        checkpoint_every: epochs between checkpoints, from which `tfbnn train --resume` goes on.
     """
 
     epochs: pydantic.PositiveInt = 200
     batch_size: pydantic.PositiveInt = 32
-    learning_rate: pydantic.PositiveFloat = 0.01
+    learning_rate: Any = 0.01
     train_samples: pydantic.PositiveInt = 1
     beta: Any = 1.0
     clipnorm: pydantic.PositiveFloat | None = None
     validation_fraction: float = pydantic.Field(default=0.0, ge=0, lt=1)
     patience: pydantic.PositiveInt | None = None
+    checkpoint_every: pydantic.PositiveInt = 10
+
+    def rate(self) -> Any:
+        """The learning rate as an optimizer takes it."""
+        return learning_rate_of(self.learning_rate)
+
+    @pydantic.field_validator("learning_rate")
+    @classmethod
+    def _known_learning_rate(cls, identifier: Any) -> Any:
+        number = as_number(identifier)
+        if number is not None:
+            return positive_number("learning_rate", number)
+        learning_rate_of(identifier)
+        return identifier
 
     @pydantic.field_validator("beta")
     @classmethod
@@ -203,6 +221,22 @@ class Recipe(_Section):
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, defaults filled in; JSON-able."""
         return self.model_dump(mode="json")
+
+
+def learning_rate_of(identifier: Any) -> Any:
+    """A number, or the schedule of Keras that a mapping with `class` and arguments names."""
+    if isinstance(identifier, int | float):
+        return identifier
+    schedules = keras.optimizers.schedules
+    known = [name for name in dir(schedules) if name[0].isupper() and name != "LearningRateSchedule"]
+    if not isinstance(identifier, Mapping) or "class" not in identifier:
+        expected = f"a number above 0, or a mapping with `class` ({', '.join(known)}) and arguments"
+        raise invalid("learning_rate", expected, identifier)
+    arguments = {key: value for key, value in identifier.items() if key != "class"}
+    try:
+        return getattr(schedules, one_of("learning_rate.class", identifier["class"], known))(**arguments)
+    except TypeError as error:
+        raise invalid("learning_rate", f"the arguments of {identifier['class']}", arguments, f"{error}.") from None
 
 
 def likelihood_for(identifier: Any, num_classes: int | None) -> likelihoods.Likelihood:

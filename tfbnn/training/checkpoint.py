@@ -125,8 +125,8 @@ class Checkpoints:
             if of.get(name) != value:
                 raise invalid(
                     "checkpoint",
-                    f"one of this training, whose {name} is {_difference(value, of.get(name))}",
-                    f"{path} with {_difference(of.get(name), value)}",
+                    f"one of this training ({name}: {_difference(value, of.get(name))})",
+                    f"{path} ({name}: {_difference(of.get(name), value)})",
                     "Train without resuming, or give another folder.",
                 )
 
@@ -146,10 +146,10 @@ class Keeper:
         every: epochs between them.
         stack: of the one model.
         member: its training.
-        batch_size: B; a resumed training must have the same.
+        settings: JSON-able: what else a resumed training must have in common with the first.
     """
 
-    def __init__(self, folder: Any, every: int, stack: Stack, member: Member, batch_size: int):
+    def __init__(self, folder: Any, every: int, stack: Stack, member: Member, settings: Mapping[str, Any]):
         self.member = member
         self.logs: dict[str, list[float]] = {}
         self._stack = stack
@@ -159,10 +159,11 @@ class Keeper:
             folder,
             {
                 "architecture": [[list(v.shape), str(v.dtype)] for v in stack.variables],
-                "optimizer": type(model.optimizer).__name__,
-                "number of training rows": model.num_data,
-                "batch size": batch_size,
+                "optimizer": {"class": type(model.optimizer).__name__, **_without_name(model.optimizer.get_config())},
+                "beta": repr(model.beta),
                 "seed": model.seed,
+                "number of training rows": model.num_data,
+                **settings,
             },
         )
 
@@ -218,11 +219,16 @@ def _storable(value: np.ndarray) -> np.ndarray:
     return value.astype(np.float32) if value.dtype.kind == "V" or value.dtype.name == "bfloat16" else value
 
 
+def _without_name(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value if isinstance(value, int | float | None) else repr(value) for key, value in config.items()
+            if key != "name"}  # fmt: skip
+
+
 def _difference(value: Any, other: Any) -> Any:
-    """Of two lists, the first place where they differ; else the value."""
-    if not isinstance(value, list) or not isinstance(other, list):
-        return value
-    for i, (a, b) in enumerate(zip(value, other, strict=False)):
-        if a != b:
-            return f"{a} at place {i}"
-    return f"{len(value)} long"
+    """`value`; of a mapping or a list the part that differs from `other`."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return {key: part for key, part in value.items() if other.get(key) != part}
+    if isinstance(value, list) and isinstance(other, list):
+        places = [i for i, (a, b) in enumerate(zip(value, other, strict=False)) if a != b]
+        return f"{value[places[0]]} (variable {places[0]})" if places else f"{len(value)} variables long"
+    return value

@@ -67,6 +67,7 @@ class Member:
 
     def end(self) -> None:
         """Puts the values of the best epoch back, where `patience` watched, and ends the callbacks."""
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         if self.best:
             for variable, value in zip(trained_and_state(self.model), self.best, strict=True):
                 variable.assign(tf.reshape(value, variable.shape))
@@ -124,7 +125,7 @@ def run(
                 stack.write_back([m], good)
                 members[m].fail(stopped_training(f"epoch {epoch + 1}", logs, good_epoch))
         good, good_epoch = stack.copy(), epoch
-        if finite[active].all():
+        if finite[active].any():
             after_epoch(epoch + 1)
     for m, member in enumerate(members):
         if not member.done and not read_weights(member.callbacks):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -106,7 +108,8 @@ def train(
     validation = validation_of(stack, [validation_data], validation_samples, patience)
     bar = [Progress(epochs, 1 if verbose in ("auto", True) else int(verbose))] if verbose else []
     member = Member(model, [*callbacks, *bar], epochs, patience)
-    keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_every, stack, member, batch_size)
+    settings = {"batch size": batch_size, "shuffle": shuffle, "rows (checksum)": rows and _checksum(rows)}
+    keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_every, stack, member, settings)
     first = keeper.begin(resume) if keeper else 0
     member.begin(first, keeper.logs if keeper else None)
     with finishing_epochs(keeper) as after_epoch:
@@ -122,6 +125,10 @@ def rows_of(model: BayesianModel, x: Any, y: Any, sample_weight: Any, names: tup
     weight = arrays.prepare_weights("sample_weight", sample_weight, rows)
     found = {"x": keras.tree.map_structure(_as_tensor, x), "y": model.likelihood.match_target(y)}
     return found if weight is None else {**found, "w": tf.constant(weight, tf.float32)}
+
+
+def _checksum(rows: dict) -> int:
+    return functools.reduce(lambda crc, part: zlib.crc32(part.numpy().tobytes(), crc), keras.tree.flatten(rows), 0)
 
 
 def _as_tensor(value: Any) -> tf.Tensor:
