@@ -73,8 +73,11 @@ CASES = [
     Case("likelihood", likelihoods.HeteroscedasticNormal, lambda: likelihoods.HeteroscedasticNormal(2)),
     Case("likelihood", likelihoods.Normal, lambda: likelihoods.Normal().adapt(target_of(likelihoods.Normal()))),
     Case("likelihood", likelihoods.Normal, lambda: likelihoods.Normal(scale=0.3, num_targets=2), "known scale"),
+    Case("schedule", objectives.Blundell, lambda: objectives.Blundell(3)),
     Case("schedule", objectives.Constant, lambda: objectives.Constant(0.5)),
+    Case("schedule", objectives.Cyclical, lambda: objectives.Cyclical(10, 2, 0.7, 0.1, 0.9)),
     Case("schedule", objectives.Linear, lambda: objectives.Linear(10, 0.1, 0.9)),
+    Case("schedule", objectives.Sigmoid, lambda: objectives.Sigmoid(10, 0.4, 8.0, 0.1, 0.9)),
 ]
 
 

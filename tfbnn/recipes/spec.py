@@ -52,7 +52,8 @@ class TrainingSpec(_Section):
     Attributes:
         epochs, batch_size, learning_rate: as in Keras.
         train_samples: draws of the weights a step.
-        beta: weight of the KL: a number, or a mapping with `class` (Constant, Linear) and arguments.
+        beta: weight of the KL: a number, or a mapping with `class` (Blundell, Constant, Cyclical, Linear, Sigmoid) and
+            arguments; their steps are the optimizer's, one a batch.
         clipnorm: largest norm of a gradient; none: not clipped.
         validation_fraction: share of the training rows that `val_log_likelihood` is measured on.
         patience: epochs without a better `val_log_likelihood` after which training stops with the best weights.
