@@ -32,7 +32,8 @@ class DataSpec(_Section):
     """Which table, which target.
 
     Attributes:
-        source: path of a CSV file (relative paths begin at the working directory), or `sklearn:NAME`.
+        source: path of a CSV file or, NAME.parquet, of a Parquet file (relative paths begin at the working
+            directory), or `sklearn:NAME`.
         target: name of the column to predict.
         exclude: columns that are left out.
         columns: name -> "numeric", "categorical" or "boolean", where the guess from the values is wrong.
