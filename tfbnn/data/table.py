@@ -231,7 +231,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise invalid("data.source", "a Parquet file that is whole", str(path), f"{reason}.") from error
     return _with_index_as_columns(frame)
 
