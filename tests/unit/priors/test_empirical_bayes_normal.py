@@ -73,8 +73,8 @@ def fitted(epochs):
     hidden = DenseReparameterization(10, "tanh", kernel_prior_fn=EmpiricalBayesNormal(LOC, 2.0), seed=0)
     network = keras.Sequential([keras.Input((5,)), hidden, DenseReparameterization(1, seed=1)])
     model = tfbnn.BayesianModel(network, tfbnn.likelihoods.Normal().adapt(y), seed=2)
-    model.compile(keras.optimizers.Adam(0.02))
-    model.fit(x, y, epochs=epochs, batch_size=16, shuffle=False, verbose=0)
+    model.compile(keras.optimizers.Adam(0.05))
+    model.fit(x, y, epochs=epochs, batch_size=64, verbose=0)
     return hidden
 
 
