@@ -76,7 +76,7 @@ $(VENV)/installed-demo $(VENV)/installed-test: $(SOURCES)
 $(VENV)/installed-demo $(VENV)/installed-test $(VENV)/installed-dev: setup.cfg setup.py | $(VENV)/complete
 	@if ls $(VENV)/installed-* >/dev/null 2>&1; \
 	then echo "Updating tfbnn$(EXTRA) in $(VENV) ..."; \
-	else echo "Installing tfbnn$(EXTRA) and its packages into $(VENV) (about 2.6 GB, some minutes) ..."; fi
+	else echo "Installing tfbnn$(EXTRA) and its packages into $(VENV) (2.6 to 2.8 GB, some minutes) ..."; fi
 	@rm -rf build tfbnn.egg-info $(VENV)/complete
 	@$(BIN)/python -m pip install -q ".$(EXTRA)"; status=$$?; \
 	rm -rf build tfbnn.egg-info; touch $(VENV)/complete; exit $$status

@@ -60,7 +60,7 @@ app = typer.Typer(
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, for example recipes/diabetes.yaml.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="SavedModel: NAME/VERSION, or NAME for its newest.")]
-Rows = Annotated[Path, typer.Argument(metavar="ROWS.csv", help="CSV file with a header.")]
+Rows = Annotated[Path, typer.Argument(metavar="ROWS", help="ROWS.csv with a header, or ROWS.parquet.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe; repeatable.")
 ]
@@ -135,7 +135,7 @@ def train(recipe: RecipeFile, settings: Settings = None, allow_imports: AllowImp
 
 @app.command()
 def evaluate(model: Model, rows: Rows) -> None:
-    """Score a SavedModel on the rows of a CSV file."""
+    """Score a SavedModel on the rows of a CSV or Parquet file."""
     with _quiet_start():
         from tfbnn.data import Target
         from tfbnn.evaluation import score
@@ -159,15 +159,16 @@ def predict(
     model: Model,
     rows: Rows,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="OUT.csv", help="Write all rows there; else print some.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="OUT", help="Write all rows: OUT.csv or OUT.parquet; else print some."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.csv where it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
     num_samples: Annotated[
         int | None, typer.Option(help="S, draws of the weights; default: as fixed at export.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draws; default: as fixed at export.")] = None,
 ) -> None:
-    """Predict the rows of a CSV file, with uncertainty.
+    """Predict the rows of a CSV or Parquet file, with uncertainty.
 
     Each answer comes with its interval and the epistemic / aleatoric split.
     """
@@ -176,8 +177,11 @@ def predict(
         positive_integer("--num-samples", num_samples)
     with _quiet_start():
         from tfbnn.core.noise import check_seed
+        from tfbnn.data import check_format
         from tfbnn.export import load_saved_model
         from tfbnn.prediction.prediction import columns
+    if output is not None:
+        check_format(output, "--output")
     if seed is not None:
         check_seed("--seed", seed)
     served = load_saved_model(model)
@@ -329,17 +333,11 @@ def _refuse_output(output: Path | None, overwrite: bool) -> None:
 def _write_predictions(output: Path, frame: Any, named: dict[str, Any]) -> None:
     import pandas as pd
 
+    from tfbnn.data import write_frame
+
     prefix = "prediction_" if set(named) & set(frame.columns) else ""
     predictions = pd.DataFrame(named).add_prefix(prefix)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        pd.concat([frame, predictions], axis=1).to_csv(temporary, index=False)
-        os.replace(temporary, output)
-    except OSError as error:
-        raise invalid("--output", "a file that can be written", str(output), f"{error.strerror}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    write_frame(pd.concat([frame, predictions], axis=1), output, "--output")
 
 
 def _works(device: str) -> bool:

@@ -64,15 +64,20 @@ CASES = [
     Case("posterior", posteriors.FullCovariance, lambda: posteriors.FullCovariance(initial_rho=-2.0)),
     Case("posterior", posteriors.MeanField, lambda: posteriors.MeanField(keras.initializers.RandomNormal(0.1), -3.0)),
     Case("posterior", posteriors.TFPFunction, lambda: posteriors.TFPFunction(student_posterior)),
+    Case("prior", priors.EmpiricalBayesNormal, lambda: priors.EmpiricalBayesNormal(0.1, 0.5)),
     Case("prior", priors.Normal, lambda: priors.Normal(0.1, 0.5)),
+    Case("prior", priors.ScaleMixture, lambda: priors.ScaleMixture(0.3, 0.8, 0.01)),
     Case("prior", priors.TFPFunction, lambda: priors.TFPFunction(empirical_prior)),
     Case("likelihood", likelihoods.Bernoulli, likelihoods.Bernoulli),
     Case("likelihood", likelihoods.Categorical, lambda: likelihoods.Categorical(3)),
     Case("likelihood", likelihoods.HeteroscedasticNormal, lambda: likelihoods.HeteroscedasticNormal(2)),
     Case("likelihood", likelihoods.Normal, lambda: likelihoods.Normal().adapt(target_of(likelihoods.Normal()))),
     Case("likelihood", likelihoods.Normal, lambda: likelihoods.Normal(scale=0.3, num_targets=2), "known scale"),
+    Case("schedule", objectives.Blundell, lambda: objectives.Blundell(3)),
     Case("schedule", objectives.Constant, lambda: objectives.Constant(0.5)),
+    Case("schedule", objectives.Cyclical, lambda: objectives.Cyclical(10, 2, 0.7, 0.1, 0.9)),
     Case("schedule", objectives.Linear, lambda: objectives.Linear(10, 0.1, 0.9)),
+    Case("schedule", objectives.Sigmoid, lambda: objectives.Sigmoid(10, 0.4, 8.0, 0.1, 0.9)),
 ]
 
 

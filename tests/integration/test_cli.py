@@ -159,7 +159,7 @@ def test_columns_with_brackets_are_printed_as_they_are(trained, command):
 
 BAD_ROWS = {
     "no file": (None, {"data": {"source": "nowhere.csv"}}, ["`data.source`", "a file that exists", "nowhere.csv"]),
-    "folder": (None, {"data": {"source": "."}}, ["`data.source`", "a CSV file, no folder"]),
+    "folder": (None, {"data": {"source": "."}}, ["`data.source`", "a CSV or Parquet file, no folder"]),
     "unknown set": (None, {"data": {"source": "sklearn:diabets"}}, ["`data.source`", "Did you mean 'diabetes'"]),
     "empty": ("", {}, ["`data.source`", "CSV file", "rows.csv"]),
     "binary": (b"\x89PNG\r\n\x1a\n\x00\xff\xfe", {}, ["`data.source`", "CSV file", "rows.csv"]),
@@ -469,6 +469,29 @@ def test_predictions_as_csv_stand_beside_the_rows(command, model, asked):
     for name, values in tfbnn.load_saved_model(model).predict(asked).items():
         np.testing.assert_allclose(written[name], values[:, 0], rtol=1e-6)
     assert [path.name for path in (command.folder / "new").iterdir()] == ["answers.csv"]
+
+
+def test_parquet_in_and_out_is_what_csv_is(command, model, asked):
+    pytest.importorskip("pyarrow", reason="Parquet needs the extra tfbnn[parquet]")
+    expected = predictions(command, model, asked)
+    asked.to_parquet(command.folder / "rows.parquet")
+    out = command.succeeds("predict", model, "rows.parquet", "-o", "answers.parquet")
+    assert "14 predictions written to answers.parquet" in out
+    written = pd.read_parquet(command.folder / "answers.parquet")
+    assert list(written) == list(expected)
+    np.testing.assert_allclose(written[ANSWERS], expected[ANSWERS], rtol=1e-6)
+    scores = [command.succeeds("evaluate", model, name) for name in ("rows.parquet", "rows.csv")]
+    assert scores[0] == scores[1]
+    assert "Add --overwrite" in command.is_refused("predict", model, "rows.parquet", "-o", "answers.parquet")
+
+
+def test_parquet_without_pyarrow_names_what_to_install(command, model, asked, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (command.folder / "rows.parquet").write_bytes(b"PAR1")
+    for arguments in (["rows.parquet"], ["rows.csv", "-o", "answers.parquet"]):
+        message = command.is_refused("predict", model, *arguments)
+        assert f"`{'--output' if '-o' in arguments else 'rows.parquet'}`" in message
+        assert "pip install 'tfbnn[parquet]'" in message
 
 
 def test_predictions_do_not_replace_columns_of_the_same_name(command, model, asked):

@@ -125,6 +125,16 @@ def test_beta_is_read_at_each_step():
     assert history["beta"] == pytest.approx([0.15, 0.55], rel=1e-5)
 
 
+def test_weights_of_batches_begin_anew_with_each_epoch():
+    history = fit(model_of(beta=tfbnn.objectives.Blundell(num_batches=4)), batch_size=12, epochs=3)
+    assert history["beta"] == pytest.approx([1.0] * 3, rel=1e-5)
+
+
+def test_twin_another_number_of_batches_is_seen():
+    history = fit(model_of(beta=tfbnn.objectives.Blundell(num_batches=5)), batch_size=12, epochs=2)
+    assert abs(history["beta"][1] - 1) > 0.1
+
+
 def test_beta_is_read_at_each_step_under_a_scaled_loss():
     net = network(dtype="mixed_float16")
     history = fit(model_of(net, beta=tfbnn.objectives.Linear(steps=10)), batch_size=12, epochs=2)

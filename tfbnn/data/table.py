@@ -1,14 +1,16 @@
-"""Reading a table (CSV file, DataFrame or bundled scikit-learn set) and splitting its rows."""
+"""Reading a table (CSV or Parquet file, DataFrame or bundled scikit-learn set), splitting its rows, writing one."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import math
 import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,15 +34,16 @@ def read_frame(source: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFrame:
     """Reads a whole table, with rows counted from 0 and column names as str.
 
     Args:
-        source: path of a CSV file with a header, a DataFrame, or "sklearn:NAME" for a bundled scikit-learn set
-            (breast_cancer, diabetes, digits, iris, wine), whose target column is `target`: class names where it has
-            classes; the diabetes columns are in their original units.
+        source: path of a CSV file with a header, path of a Parquet file (NAME.parquet; needs pyarrow), a DataFrame,
+            or "sklearn:NAME" for a bundled scikit-learn set (breast_cancer, diabetes, digits, iris, wine), whose target
+            column is `target`: class names where it has classes; the diabetes columns are in their original units.
+            Of a Parquet file, the columns that pandas would make a named index of are columns.
 
     Returns:
         The table, [N, columns], N at least 1.
 
     Raises:
-        InvalidInput: no such file or set, not a CSV file, no rows, or two columns of one name.
+        InvalidInput: no such file or set, not a CSV or Parquet file, no pyarrow, no rows, or two columns of one name.
 
     Example:
         >>> read_frame("sklearn:diabetes").shape
@@ -75,6 +78,35 @@ def read_table(source: str | os.PathLike[str] | pd.DataFrame, target: str, exclu
     if features.columns.empty:
         raise invalid("data.exclude", "at least one column left beside the target", exclude)
     return Table(features, frame[target])
+
+
+def write_frame(frame: pd.DataFrame, path: Path, where: str) -> None:
+    """Writes rows without their index, whole or not at all; over a file that exists.
+
+    Args:
+        frame: [N, columns], names as str.
+        path: NAME.parquet for a Parquet file; any other name for a CSV file.
+        where: what errors call the path.
+
+    Raises:
+        InvalidInput: where the file cannot be written, or pyarrow is absent or cannot hold the values.
+    """
+    check_format(path, where)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _write_parquet(frame, temporary, where) if _is_parquet(path) else frame.to_csv(temporary, index=False)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise invalid(where, "a file that can be written", str(path), f"{error.strerror or error}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def check_format(path: Path, where: str) -> None:
+    """Raises InvalidInput where `path` names a Parquet file and pyarrow is absent."""
+    if _is_parquet(path):
+        _pyarrow(path, where)
 
 
 def split_rows(table: Table, test_fraction: float, seed: int, stratify: bool) -> tuple[Table, Table]:
@@ -112,7 +144,7 @@ def _loaded(source: object) -> pd.DataFrame:
     if isinstance(source, str) and source.startswith(_SKLEARN_PREFIX):
         return _load_sklearn(source.removeprefix(_SKLEARN_PREFIX))
     if isinstance(source, str | os.PathLike):
-        return _read_csv(Path(source).expanduser())
+        return _read_file(Path(source).expanduser())
     raise invalid("data.source", "a path, a DataFrame or 'sklearn:NAME'", source)
 
 
@@ -129,17 +161,25 @@ def _load_sklearn(name: str) -> pd.DataFrame:
     return bunch.frame.assign(target=names[bunch.target.to_numpy()])
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_file(path: Path) -> pd.DataFrame:
     if path.is_dir():
-        raise invalid("data.source", "a CSV file, no folder", str(path))
+        raise invalid("data.source", "a CSV or Parquet file, no folder", str(path))
     if not path.is_file():
         raise invalid("data.source", f"a file that exists (looked from {Path.cwd()})", str(path))
+    try:
+        return _read_parquet(path) if _is_parquet(path) else _read_csv(path)
+    except OSError as error:
+        raise invalid("data.source", "a file that can be read", str(path), f"{error.strerror or error}.") from error
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
     try:
         header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].dropna()
         _refuse_other_separators(path, header)
         frame = _parsed(path)
-    except OSError as error:
-        raise invalid("data.source", "a file that can be read", str(path), f"{error.strerror or error}.") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
         raise _not_csv(path, str(error)) from error
     _refuse_duplicates(header)
@@ -162,6 +202,58 @@ def _parsed(path: Path) -> pd.DataFrame:
 
 def _not_csv(path: Path, reason: str) -> InvalidInput:
     return invalid("data.source", "a CSV file in UTF-8 with a header and commas between values", str(path), reason)
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _pyarrow(path: Path, where: str) -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        expected = "a CSV file, because pyarrow, which reads and writes Parquet, cannot be imported"
+        raise invalid(where, expected, str(path), "Run: pip install 'tfbnn[parquet]'") from error
+    return pyarrow
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    pyarrow = _pyarrow(path, "data.source")
+    try:
+        with path.open("rb") as file:  # of a path, folders named KEY=VALUE would become columns
+            _refuse_duplicates(pyarrow.parquet.read_schema(file).names)
+            frame = pd.read_parquet(file, engine="pyarrow")
+    except InvalidInput:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise invalid("data.source", "a Parquet file that is whole", str(path), f"{reason}.") from error
+    return _with_index_as_columns(frame)
+
+
+def _with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """What other readers of the file, and a CSV of it, have as columns; a named range is in no column of the file."""
+    names = [name for name in frame.index.names if name is not None]
+    if not names or isinstance(frame.index, pd.RangeIndex):
+        return frame
+    _refuse_duplicates([*frame.columns, *names])
+    return frame.reset_index(level=names)
+
+
+def _write_parquet(frame: pd.DataFrame, path: Path, where: str) -> None:
+    pyarrow = _pyarrow(path, where)
+    try:
+        frame.to_parquet(path, engine="pyarrow", index=False)
+    except (pyarrow.ArrowException, OverflowError) as error:
+        raise invalid(where, "values that Parquet holds", str(error.args[-1]), "Write a CSV file instead.") from error
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
 
 
 def _refuse_duplicates(names: Iterable[object]) -> None:

@@ -95,6 +95,13 @@ class VariationalLayer(keras.layers.Layer):
                 None,
                 "Use 'Normal', or posterior 'Deterministic' for a plain weight.",
             )
+        if q.is_point and prior is not None and prior.has_learned_scale:
+            raise invalid(
+                factory_argument(self, name, "prior"),
+                "a prior of fixed scale for a posterior of points: -log p(w) of a learned one falls without end",
+                prior,
+                "Use 'Normal', or posterior 'MeanField'.",
+            )
         p = None if prior is None else prior.build(self, name, shape)
         self.weight_terms = (*self.weight_terms, WeightTerm(q, p, divergence_fn))
 

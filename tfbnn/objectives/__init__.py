@@ -2,6 +2,16 @@
 
 from tfbnn.objectives import schedules
 from tfbnn.objectives.elbo import ElboTerms, mean_log_likelihood
-from tfbnn.objectives.schedules import Constant, Linear, Schedule
+from tfbnn.objectives.schedules import Blundell, Constant, Cyclical, Linear, Schedule, Sigmoid
 
-__all__ = ["Constant", "ElboTerms", "Linear", "Schedule", "mean_log_likelihood", "schedules"]
+__all__ = [
+    "Blundell",
+    "Constant",
+    "Cyclical",
+    "ElboTerms",
+    "Linear",
+    "Schedule",
+    "Sigmoid",
+    "mean_log_likelihood",
+    "schedules",
+]

@@ -15,11 +15,6 @@ from tfbnn.core.serialization import Configurable
 INITIAL_RHO = -4.0  # softplus(-4) = 0.018: little noise at first, so that the means can find their place
 
 
-def positive(rho: tf.Tensor) -> tf.Tensor:
-    """scale = softplus(rho) = log(1 + e^rho): the one map from free parameters to standard deviations."""
-    return tf.math.softplus(rho)
-
-
 class WeightPosterior(abc.ABC):
     """q(w) of one tensor of one layer; its variables are float32 weights of that layer.
 

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from tfbnn.core.checks import factory_argument, finite_number, invalid
+from tfbnn.core.positive import positive
 from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import gaussian_parameters
 from tfbnn.posteriors.base import (
@@ -19,7 +20,6 @@ from tfbnn.posteriors.base import (
     Posterior,
     add_variable,
     initializer_argument,
-    positive,
 )
 
 MAX_WEIGHTS = 8192  # 4 x 8192^2 bytes = 256 MiB, which an optimizer holds three to four times

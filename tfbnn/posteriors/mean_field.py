@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfbnn.core.checks import finite_number
+from tfbnn.core.positive import positive
 from tfbnn.core.serialization import register
 from tfbnn.posteriors.base import (
     INITIAL_RHO,
@@ -16,7 +17,6 @@ from tfbnn.posteriors.base import (
     Posterior,
     add_variable,
     initializer_argument,
-    positive,
 )
 
 tfd = tfp.distributions

@@ -2,13 +2,30 @@
 
 from tfbnn.core.serialization import Family
 from tfbnn.priors.base import Prior, WeightPrior
+from tfbnn.priors.empirical_bayes_normal import EmpiricalBayesNormal
 from tfbnn.priors.normal import Normal
+from tfbnn.priors.scale_mixture import ScaleMixture
 from tfbnn.priors.tfp_function import TFPFunction
 
-_FAMILY = Family("prior", {"Normal": Normal}, from_callable=TFPFunction, base=Prior)
+_FAMILY = Family(
+    "prior",
+    {"EmpiricalBayesNormal": EmpiricalBayesNormal, "Normal": Normal, "ScaleMixture": ScaleMixture},
+    from_callable=TFPFunction,
+    base=Prior,
+)
 
 get = _FAMILY.get
 serialize = _FAMILY.serialize
 deserialize = _FAMILY.deserialize
 
-__all__ = ["Normal", "Prior", "TFPFunction", "WeightPrior", "deserialize", "get", "serialize"]
+__all__ = [
+    "EmpiricalBayesNormal",
+    "Normal",
+    "Prior",
+    "ScaleMixture",
+    "TFPFunction",
+    "WeightPrior",
+    "deserialize",
+    "get",
+    "serialize",
+]

@@ -19,7 +19,14 @@ class WeightPrior(abc.ABC):
 
 
 class Prior(Configurable, abc.ABC):
-    """A factory: its constructor's arguments say what the prior is, `build` makes it for one tensor."""
+    """A factory: its constructor's arguments say what the prior is, `build` makes it for one tensor.
+
+    Attributes:
+        has_learned_scale: whether training may narrow the prior without end; layers refuse it for points, whose
+            -log p(w) has no lower bound then.
+    """
+
+    has_learned_scale = False
 
     @abc.abstractmethod
     def build(self, layer: keras.layers.Layer, name: str, shape: tuple[int, ...]) -> WeightPrior:

@@ -33,7 +33,8 @@ class DataSpec(_Section):
     """Which table, which target.
 
     Attributes:
-        source: path of a CSV file (relative paths begin at the working directory), or `sklearn:NAME`.
+        source: path of a CSV file or, NAME.parquet, of a Parquet file (relative paths begin at the working
+            directory), or `sklearn:NAME`.
         target: name of the column to predict.
         exclude: columns that are left out.
         columns: name -> "numeric", "categorical" or "boolean", where the guess from the values is wrong.
@@ -55,7 +56,8 @@ class TrainingSpec(_Section):
         learning_rate: a number, or a mapping with `class` (of `keras.optimizers.schedules`, for example CosineDecay)
             and arguments.
         train_samples: draws of the weights a step.
-        beta: weight of the KL: a number, or a mapping with `class` (Constant, Linear) and arguments.
+        beta: weight of the KL: a number, or a mapping with `class` (Blundell, Constant, Cyclical, Linear, Sigmoid) and
+            arguments; their steps are the optimizer's, one a batch.
         clipnorm: largest norm of a gradient; none: not clipped.
         validation_fraction: share of the training rows that `val_log_likelihood` is measured on.
         patience: epochs without a better `val_log_likelihood` after which training stops with the best weights.

@@ -55,6 +55,18 @@ def test_the_class_of_the_layers(layer):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
+def test_a_learned_scale_is_one_weight_a_tensor(layer):
+    network = build(layer=layer, prior="EmpiricalBayesNormal")
+    names = [weight.path for weight in network.trainable_weights if weight.name.endswith("_prior_rho")]
+    assert len(set(names)) == len(names) == sum(len(each.weight_terms) for each in network.layers)
+
+
+def test_a_learned_scale_of_points_is_refused_by_the_recipes_word():
+    with pytest.raises(InvalidInput, match=r"`model\.prior`.*falls without end"):
+        build(prior="EmpiricalBayesNormal", posterior="Deterministic")
+
+
+@pytest.mark.parametrize("layer", LAYERS)
 def test_prior_and_posterior_reach_every_tensor(layer):
     prior, posterior = {"class": "Normal", "scale": 0.25}, {"class": "MeanField", "initial_rho": -2.5}
     for each in build(layer=layer, prior=prior, posterior=posterior).layers:

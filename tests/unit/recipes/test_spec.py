@@ -187,6 +187,7 @@ def test_patience_needs_rows_to_watch():
         ("training__beta", None, ["`training.beta`", "Received: None"]),
         ("training__beta", "Linear", ["`training.beta`", "Linear needs", "steps"]),
         ("training__beta", {"class": "Linear", "steps": 0}, ["`training.beta.steps`", "1 or more"]),
+        ("training__beta", {"class": "Cyclical", "steps": 9, "ramp": 2}, ["`training.beta.ramp`", "at most 1"]),
         ("training__beta", {"class": "Linr", "steps": 5}, ["`training.beta`", "Did you mean 'Linear'"]),
     ],
 )

@@ -1,0 +1,22 @@
+"""Positive numbers from free ones, and back."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tfbnn.core.positive import inverse_positive, positive
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 0.3, 1.0, 20.0, 1e6])
+def test_there_and_back(scale):
+    np.testing.assert_allclose(positive(np.float32(inverse_positive(scale))), scale, rtol=1e-5)
+
+
+def test_softplus():
+    np.testing.assert_allclose(positive(np.float32([-1.0, 0.0, 2.0])), np.log1p(np.exp([-1.0, 0.0, 2.0])), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e308])
+def test_the_inverse_is_finite(scale):
+    assert math.isfinite(inverse_positive(scale))
