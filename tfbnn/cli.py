@@ -115,8 +115,16 @@ def _options(
 
 
 @app.command()
-def train(recipe: RecipeFile, settings: Settings = None, allow_imports: AllowImports = False) -> None:
-    """Train a recipe, score it, export a SavedModel."""
+def train(
+    recipe: RecipeFile,
+    settings: Settings = None,
+    allow_imports: AllowImports = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that was interrupted.")] = False,
+) -> None:
+    """Train a recipe, score it, export a SavedModel.
+
+    Ctrl-C finishes the epoch and keeps the state; --resume goes on from there, as if nothing had happened.
+    """
     with _quiet_start():
         from tfbnn.recipes import Recipe, prepare_data, run_recipe
     loaded = Recipe.from_yaml(recipe, settings or (), allow_imports)
@@ -125,7 +133,7 @@ def train(recipe: RecipeFile, settings: Settings = None, allow_imports: AllowImp
         data = prepare_data(loaded)
         print_data(data, loaded.data.columns)
         with progress_bar() as bar:
-            result = run_recipe(loaded, callbacks=[epoch_callback(bar, loaded.training)], data=data)
+            result = run_recipe(loaded, [epoch_callback(bar, loaded.training)], data=data, resume=resume)
     print_elbo(result.elbo, chance_log_likelihood(data))
     print_unsettled(result.history["kl"], loaded.training.epochs)
     print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
@@ -257,8 +265,8 @@ def doctor() -> None:
 def _before_export() -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
-        raise _Interrupted("Nothing was exported.") from None
+    except KeyboardInterrupt as interrupt:
+        raise _Interrupted(f"Nothing was exported. {interrupt}".rstrip()) from None
 
 
 @contextlib.contextmanager

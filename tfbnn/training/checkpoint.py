@@ -197,8 +197,8 @@ class Keeper:
     def told(self, epochs_done: int) -> str:
         """Where an interrupted training stands."""
         return (
-            f"Training stopped after epoch {epochs_done} of {self.member.epochs}; its state is in "
-            f"{self._checkpoints.folder}. Resume it (resume=True, or --resume) to go on."
+            f"Training stopped after epoch {epochs_done} of {self.member.epochs}; its state is kept in "
+            f"{self._checkpoints.folder}. To go on: resume=True, or `tfbnn train ... --resume`."
         )
 
 
