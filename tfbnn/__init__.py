@@ -15,7 +15,7 @@ if os.path.basename(sys.argv[0]) != "tfbnn":
     from tfbnn.core.draws import Draws, load_draws
     from tfbnn.objectives import ElboTerms
     from tfbnn.prediction import Prediction
-    from tfbnn.training import BayesianModel, train, train_many
+    from tfbnn.training import BayesianModel, select, train, train_many
 
 # What stands on pandas, pydantic and scikit-learn is imported when it is asked for; the rest too, in the command.
 _LAZY = {
@@ -34,6 +34,7 @@ _LAZY = {
     "export_saved_model": ("tfbnn.export", "export_saved_model"),
     "load_saved_model": ("tfbnn.export", "load_saved_model"),
     "run_recipe": ("tfbnn.recipes", "run_recipe"),
+    "select": ("tfbnn.training", "select"),
     "train": ("tfbnn.training", "train"),
     "train_many": ("tfbnn.training", "train_many"),
 }
@@ -54,6 +55,7 @@ __all__ = [
     "posteriors",
     "priors",
     "run_recipe",
+    "select",
     "train",
     "train_many",
 ]

@@ -114,6 +114,14 @@ def finite_number(where: str, value: object, smallest: float = float("-inf")) ->
     return number
 
 
+def check_share(where: str, value: object) -> float:
+    """Returns `value` as a float; raises where it is no number between 0 and 1, both left out."""
+    number = finite_number(where, value)
+    if not 0.0 < number < 1.0:
+        raise invalid(where, "a number between 0 and 1", value)
+    return number
+
+
 def one_of(where: str, value: str, known: Iterable[str]) -> str:
     """Returns `value`; raises, naming the nearest, where it is none of `known`."""
     known = list(known)

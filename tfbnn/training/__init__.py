@@ -3,5 +3,6 @@
 from tfbnn.training.loop import train
 from tfbnn.training.many import train_many
 from tfbnn.training.model import BayesianModel
+from tfbnn.training.select import Selection, select
 
-__all__ = ["BayesianModel", "train", "train_many"]
+__all__ = ["BayesianModel", "Selection", "select", "train", "train_many"]
