@@ -147,6 +147,7 @@ def evaluate(model: Model, rows: Rows) -> None:
         raise invalid(str(rows), f"a column '{spec['target']}', the target", list(frame.columns))
     with _told_of(rows, "data.target"):
         y = Target.from_dict(served.about["target"]).encode(frame[spec["target"]])
+        served.likelihood.check_target("data.target", y)
     level = served.about["model"]["level"]
     with _told_of_columns(rows, served):
         prediction = served.predict_distribution(frame)

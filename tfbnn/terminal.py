@@ -110,12 +110,11 @@ def _doubt(column: Any, data: Any, declared: bool) -> str:
 
 
 def chance_log_likelihood(data: Any) -> float:
-    """log likelihood of the training targets, nats, by their shares of classes, or their mean and variance, alone."""
-    y = data.target.encode(data.train.target)[:, 0]
-    if data.likelihood.is_classifier:
-        counts = np.unique(y, return_counts=True)[1]
-        return float((counts * np.log(counts / len(y))).sum())
-    return float(-len(y) / 2 * (np.log(2 * np.pi * y.astype(np.float64).var()) + 1))
+    """log likelihood of the training targets under the null model, nats: one answer for all rows."""
+    y = data.target.encode(data.train.target)
+    parameters = np.asarray(data.likelihood.null_parameters(y.astype(np.float64)), np.float32)
+    rows = data.likelihood.log_prob(parameters[np.newaxis], data.likelihood.match_target(y))
+    return float(np.sum(rows, dtype=np.float64))
 
 
 def print_unsettled(kl: list[float], epochs: int) -> None:
