@@ -62,7 +62,7 @@ class CountLikelihood(RegressionLikelihood):
     def cdf(self, parameters, y):
         y = tf.floor(tf.cast(y, tf.float64))
         p = self._cdf_of_counts(tf.cast(parameters, tf.float64), tf.maximum(y, 0.0))
-        return tf.cast(tf.where(y < 0.0, 0.0, p), tf.float32)
+        return tf.cast(tf.where(y >= 0.0, p, 0.0), tf.float32)
 
     def _cdf_of_counts(self, parameters: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return self.distribution(parameters).cdf(y)
@@ -105,10 +105,10 @@ class Poisson(CountLikelihood):
 
         Reference: Wilson & Hilferty 1931.
         """
-        rate, shape = tf.exp(parameters), y + 1.0
-        root = 1.0 - 1.0 / (9.0 * shape) - tf.pow(rate / shape, 1.0 / 3.0)
         exact = super()._cdf_of_counts(tf.minimum(parameters, np.log(LARGEST_IN_IGAMMAC)), y)
-        return tf.where(rate > LARGEST_IN_IGAMMAC, tf.math.ndtr(3.0 * tf.sqrt(shape) * root), exact)
+        rate, shape = tf.exp(parameters), y + 1.0
+        z = 3.0 * tf.sqrt(shape) * (1.0 - 1.0 / (9.0 * shape) - tf.pow(rate / shape, 1.0 / 3.0))
+        return tf.where(rate > LARGEST_IN_IGAMMAC, 0.5 * tf.math.erfc(-np.sqrt(0.5) * z), exact)
 
     def variance(self, parameters):
         return self.mean(parameters)
