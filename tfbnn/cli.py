@@ -187,7 +187,8 @@ def predict(
         named = columns(served.predict(frame, num_samples, seed), served.labels)
     if output is None:
         known = known_target(served, frame)
-        print_predictions(known | named, served.about["model"]["level"], next(iter(known), None))
+        level, counts = served.about["model"]["level"], served.likelihood.is_discrete
+        print_predictions(known | named, level, next(iter(known), None), counts)
     else:
         _write_predictions(output, frame, named)
         out.print(escape(f"{len(frame)} predictions written to {output}"), soft_wrap=True)

@@ -62,9 +62,12 @@ class Likelihood(keras.layers.Layer):
         return self.distribution(parameters).cdf(y)
 
     def quantile_bracket(self, parameters: tf.Tensor, q: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Two values [..., T], perhaps the same, between which the quantile at q (of a shape that fits) lies."""
-        quantile = self.distribution(parameters).quantile(q)
-        return quantile, quantile
+        """Two values [..., T], perhaps the same, between which the quantile at q (of a shape that fits) lies.
+
+        Cantelli's inequality: mean - stddev sqrt((1 - q) / q) <= quantile <= mean + stddev sqrt(q / (1 - q)).
+        """
+        mean, stddev = self.mean(parameters), tf.sqrt(self.variance(parameters))
+        return mean - stddev * tf.sqrt((1.0 - q) / q), mean + stddev * tf.sqrt(q / (1.0 - q))
 
     def adapt(self, y: Any) -> Likelihood:
         """Fits what is fixed before training (the standardisation of y) on the training targets; returns itself."""

@@ -67,11 +67,6 @@ class CountLikelihood(RegressionLikelihood):
     def _cdf_of_counts(self, parameters: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return self.distribution(parameters).cdf(y)
 
-    def quantile_bracket(self, parameters, q):
-        """Cantelli's inequality: mean - stddev sqrt((1 - q) / q) <= quantile <= mean + stddev sqrt(q / (1 - q))."""
-        mean, stddev = self.mean(parameters), tf.sqrt(self.variance(parameters))
-        return mean - stddev * tf.sqrt((1.0 - q) / q), mean + stddev * tf.sqrt(q / (1.0 - q))
-
     def mean(self, parameters):
         return tf.exp(self.parts(parameters)[0])
 

@@ -49,6 +49,11 @@ class LogNormal(StandardisedLikelihood):
     def cdf(self, parameters, y):
         return self.distribution(parameters).cdf(tf.maximum(y, 0.0))
 
+    def quantile_bracket(self, parameters, q):
+        """The quantile itself, twice."""
+        quantile = self.distribution(parameters).quantile(q)
+        return quantile, quantile
+
     def mean(self, parameters):
         mu, s = self.parts(parameters)
         return tf.exp(mu + 0.5 * tf.square(s))

@@ -21,6 +21,11 @@ class _Gaussian(StandardisedLikelihood):
     def distribution(self, parameters):
         return tfd.Normal(*self.parts(parameters))
 
+    def quantile_bracket(self, parameters, q):
+        """The quantile itself, twice."""
+        quantile = self.distribution(parameters).quantile(q)
+        return quantile, quantile
+
     def mean(self, parameters):
         return self.parts(parameters)[0]
 

@@ -59,7 +59,7 @@ def _bisect_counts(
 
     def halve(lower, upper):
         middle = tf.floor(0.5 * (lower + upper))
-        below = cdf(likelihood, parameters, middle) < q
+        below = tf.ensure_shape(cdf(likelihood, parameters, middle) < q, lower.shape)  # betainc forgets it
         return tf.where(below, middle, lower), tf.where(below, upper, middle)
 
     def apart(lower, upper):
