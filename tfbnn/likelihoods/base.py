@@ -218,6 +218,7 @@ def inverse_softplus(value: float) -> float:
 
 def refused_rows(where: str, y: np.ndarray, bad: np.ndarray, expected: str, mend: str) -> InvalidInput:
     """The error for the targets y, [N] or [N, T], at `bad` (bool of its shape): the first of them, and its row."""
+    y, bad = np.atleast_1d(y, bad)
     rows = np.flatnonzero(bad.reshape(len(y), -1).any(axis=1))
     told = "1 row has" if len(rows) == 1 else f"{len(rows)} rows have"
     told = f"{told} such a value, first row {rows[0]} (rows count from 0)."
