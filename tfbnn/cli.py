@@ -155,6 +155,7 @@ def evaluate(model: Model, rows: Rows) -> None:
         raise invalid(str(rows), f"a column '{spec['target']}', the target", list(frame.columns))
     with _told_of(rows, "data.target"):
         y = Target.from_dict(served.about["target"]).encode(frame[spec["target"]])
+        served.likelihood.check_target("data.target", y)
     level = served.about["model"]["level"]
     with _told_of_columns(rows, served):
         prediction = served.predict_distribution(frame)
@@ -198,7 +199,8 @@ def predict(
         named = columns(served.predict(frame, num_samples, seed), served.labels)
     if output is None:
         known = known_target(served, frame)
-        print_predictions(known | named, served.about["model"]["level"], next(iter(known), None))
+        level, counts = served.about["model"]["level"], served.likelihood.is_discrete
+        print_predictions(known | named, level, next(iter(known), None), counts)
     else:
         _write_predictions(output, frame, named)
         out.print(escape(f"{len(frame)} predictions written to {output}"), soft_wrap=True)

@@ -110,12 +110,11 @@ def _doubt(column: Any, data: Any, declared: bool) -> str:
 
 
 def chance_log_likelihood(data: Any) -> float:
-    """log likelihood of the training targets, nats, by their shares of classes, or their mean and variance, alone."""
-    y = data.target.encode(data.train.target)[:, 0]
-    if data.likelihood.is_classifier:
-        counts = np.unique(y, return_counts=True)[1]
-        return float((counts * np.log(counts / len(y))).sum())
-    return float(-len(y) / 2 * (np.log(2 * np.pi * y.astype(np.float64).var()) + 1))
+    """log likelihood of the training targets under the null model, nats: one answer for all rows."""
+    y = data.target.encode(data.train.target)
+    parameters = np.asarray(data.likelihood.null_parameters(y.astype(np.float64)), np.float32)
+    rows = data.likelihood.log_prob(parameters[np.newaxis], data.likelihood.match_target(y))
+    return float(np.sum(rows, dtype=np.float64))
 
 
 def print_unsettled(kl: list[float], epochs: int) -> None:
@@ -178,14 +177,22 @@ def known_target(served: Any, frame: Any) -> dict[str, Any]:
     return {name: labels(frame[name]) if served.labels else frame[name].to_numpy()}
 
 
-def print_predictions(named: dict[str, Any], level: float, target: str | None = None) -> None:
-    """Prints the first rows' answers and what the columns mean; `target` is the column that is known already."""
+def print_predictions(named: dict[str, Any], level: float, target: str | None = None, counts: bool = False) -> None:
+    """Prints the first rows' answers and what the columns mean.
+
+    Args:
+        named: column -> values [B].
+        level: of the interval.
+        target: the column that is known already.
+        counts: whether the target is a count; its interval then is one too.
+    """
     shown = _for_terminal(named)
     table = empty_table("row", *shown)
     first = {heading: values[:ROWS_SHOWN] for heading, values in shown.items()}
-    alike = {"mean", "lower", "upper", escape(target or "mean").replace("_", "\n", 1)}
-    places = _decimals([values for heading, values in first.items() if heading in alike])
-    cells = [_cells(values, places if heading in alike else None) for heading, values in first.items()]
+    of_target = {"lower", "upper", escape(target or "lower").replace("_", "\n", 1)}
+    places = _decimals([values for heading, values in first.items() if heading in {"mean", *of_target}])
+    decimals = {"mean": places, **dict.fromkeys(of_target, 0 if counts else places)}
+    cells = [_cells(values, decimals.get(heading)) for heading, values in first.items()]
     for i, row in enumerate(zip(*cells, strict=True)):
         table.add_row(str(i), *row)
     out.print(table)
@@ -193,12 +200,17 @@ def print_predictions(named: dict[str, Any], level: float, target: str | None = 
     if num_rows > ROWS_SHOWN:
         out.print(f"... and {num_rows - ROWS_SHOWN} more rows; -o OUT.csv writes all.")
     if "lower" in named:
-        out.print(f"lower, upper: hold the target with probability {level:.0%}")
+        out.print(f"lower, upper: hold the target with probability {_share(level, counts)}")
         out.print("epistemic: from not knowing the weights; more data would remove it")
         out.print("aleatoric: noise of the target; more data would not")
     else:
         out.print("mutual information: epistemic, from not knowing the weights; more data would remove it")
         out.print("expected entropy: aleatoric, noise of the classes; more data would not (both in nats)")
+
+
+def _share(level: float, counts: bool) -> str:
+    """The probability of an interval, which between counts has to be more than was asked."""
+    return f"{level:.0%} or more" if counts else f"{level:.0%}"
 
 
 def _for_terminal(named: dict[str, Any]) -> dict[str, Any]:
@@ -266,7 +278,7 @@ def print_inputs(schema: dict[str, Any] | None) -> None:
 
 _OF_NUMBERS = {
     "mean": "expected target",
-    "lower, upper": "hold the target with probability {level:.0%}",
+    "lower, upper": "hold the target with probability {share}",
     "stddev": "all uncertainty, units of the target",
     "epistemic_stddev": "its part from not knowing the weights",
     "aleatoric_stddev": "its part from noise of the target",
@@ -284,19 +296,20 @@ def print_outputs(settings: dict[str, Any]) -> None:
     """Prints what each signature of a SavedModel takes and returns."""
     from tfbnn import likelihoods
 
-    classes = likelihoods.deserialize(settings["likelihood"]).is_classifier
-    answers = _OF_CLASSES if classes else _OF_NUMBERS
+    likelihood = likelihoods.deserialize(settings["likelihood"])
+    answers = _OF_CLASSES if likelihood.is_classifier else _OF_NUMBERS
+    share = _share(settings["level"], likelihood.is_discrete)
     parameters = {"parameters": "of the likelihood, [num_samples, rows, parameters]"}
     out.print("[bold]Signatures[/]  serving_default (rows), and sample (rows, num_samples, seed)")
-    out.print(_outputs_table(answers, settings["level"]))
+    out.print(_outputs_table(answers, share))
     out.print("[bold]Signature[/]  draws (rows, num_samples, seed)")
-    out.print(_outputs_table(parameters, settings["level"]))
+    out.print(_outputs_table(parameters, share))
 
 
-def _outputs_table(outputs: dict[str, str], level: float) -> rich.table.Table:
+def _outputs_table(outputs: dict[str, str], share: str) -> rich.table.Table:
     table = rich.table.Table("output", "what it is", box=rich.box.SIMPLE, pad_edge=False)
     for name, text in outputs.items():
-        table.add_row(name, escape(text.format(level=level)))
+        table.add_row(name, escape(text.format(share=share)))
     return table
 
 

@@ -71,8 +71,12 @@ CASES = [
     Case("likelihood", likelihoods.Bernoulli, likelihoods.Bernoulli),
     Case("likelihood", likelihoods.Categorical, lambda: likelihoods.Categorical(3)),
     Case("likelihood", likelihoods.HeteroscedasticNormal, lambda: likelihoods.HeteroscedasticNormal(2)),
-    Case("likelihood", likelihoods.Normal, lambda: likelihoods.Normal().adapt(target_of(likelihoods.Normal()))),
+    Case("likelihood", likelihoods.LogNormal, lambda: adapted(likelihoods.LogNormal())),
+    Case("likelihood", likelihoods.NegativeBinomial, lambda: adapted(likelihoods.NegativeBinomial(2))),
+    Case("likelihood", likelihoods.Normal, lambda: adapted(likelihoods.Normal())),
     Case("likelihood", likelihoods.Normal, lambda: likelihoods.Normal(scale=0.3, num_targets=2), "known scale"),
+    Case("likelihood", likelihoods.Poisson, lambda: adapted(likelihoods.Poisson())),
+    Case("likelihood", likelihoods.StudentT, lambda: adapted(likelihoods.StudentT(2))),
     Case("schedule", objectives.Blundell, lambda: objectives.Blundell(3)),
     Case("schedule", objectives.Constant, lambda: objectives.Constant(0.5)),
     Case("schedule", objectives.Cyclical, lambda: objectives.Cyclical(10, 2, 0.7, 0.1, 0.9)),
@@ -96,7 +100,13 @@ def target_of(likelihood: Any) -> np.ndarray:
     """Targets that the likelihood takes, [B, T]."""
     if likelihood.is_classifier:
         return (np.arange(NUM_ROWS) % likelihood.num_classes)[:, None]
-    return 3 + X[:, : likelihood.num_targets]
+    y = 3 + X[:, : likelihood.num_targets]
+    return np.floor(y) if likelihood.is_discrete else y
+
+
+def adapted(likelihood: Any) -> Any:
+    """The likelihood, fitted to its own targets."""
+    return likelihood.adapt(target_of(likelihood))
 
 
 def model_of(case: Case, **arguments: Any) -> Any:

@@ -453,6 +453,31 @@ def test_what_is_in_one_unit_is_printed_with_one_precision(capsys):
     assert "0 2.0 1.5 0.5 2.5 0.500" in [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
+def test_counts_and_their_intervals_are_printed_as_counts(capsys):
+    named = {"mean": [1.5, 20.25], "lower": [0.0, 10.0], "upper": [3.0, 131.0], "stddev": [0.5, 0.25]}
+    known = {"visits": np.array([2.0, 30.0])}
+    terminal.print_predictions(known | {k: np.array(v) for k, v in named.items()}, 0.9, "visits", counts=True)
+    out = capsys.readouterr().out
+    assert "0 2 1.5 0 3 0.500" in [" ".join(line.split()) for line in out.splitlines()]
+    assert "with probability 90% or more" in out
+
+
+def test_a_recipe_of_counts_is_trained_described_and_scored(command):
+    rows = clinic.rows().assign(score=np.arange(90) % 7)
+    rows.to_csv("rows.csv", index=False)
+    content = clinic.recipe(command.folder / "rows.csv", "score", "Poisson", export={"path": "counts"})
+    (command.folder / "counts.yaml").write_text(json.dumps(content))
+    trained = command.succeeds("train", "counts.yaml")
+    assert "to compare: log likelihood without the columns" in trained
+    held_out = "counts/1/assets.extra/held_out.csv"
+    assert "intervals that hold the target" in command.succeeds("evaluate", "counts", held_out)
+    told = command.succeeds("describe", "counts")
+    assert "likelihood  Poisson; 90% intervals" in told and "with probability 90% or more" in told
+    rows.assign(score=-1).to_csv("rows.csv", index=False)
+    refused = command.is_refused("evaluate", "counts", "rows.csv")
+    assert "`rows.csv`. Expected counts 0, 1, 2, ... for Poisson. Received: -1.0. 90 rows have" in refused
+
+
 def test_known_classes_are_printed_as_the_labels_are(three_class_run):
     served = tfbnn.load_saved_model(three_class_run.path)
     known = terminal.known_target(served, pd.DataFrame({"grade": [1.0, 0.0]}))

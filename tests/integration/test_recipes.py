@@ -14,6 +14,8 @@ import pytest
 
 import clinic
 import tfbnn
+from tfbnn import terminal
+from tfbnn.core.checks import InvalidInput
 from tfbnn.data import Target, read_frame
 from tfbnn.evaluation import score
 
@@ -249,3 +251,49 @@ def test_an_export_that_is_cut_off_leaves_no_version(regression_run, tmp_path, m
     with pytest.raises(type(error)):
         tfbnn.export_saved_model(regression_run.model, tmp_path / "demo", schema=regression_run.data.schema)
     assert list((tmp_path / "demo").iterdir()) == []
+
+
+# --- counts -----------------------------------------------------------------------------------------------------------
+
+
+def visits(folder: Path, likelihood: str, **columns) -> tfbnn.Recipe:
+    """A recipe on the visits of 120 patients, of which there are more at a higher age."""
+    rng = np.random.default_rng(0)
+    age = rng.uniform(-1, 1, 120)
+    frame = pd.DataFrame({"age": age, "visits": rng.poisson(np.exp(1.0 + 1.2 * age))}).assign(**columns)
+    frame.to_csv(folder / "visits.csv", index=False)
+    content = {
+        "name": "visits",
+        "data": {"source": str(folder / "visits.csv"), "target": "visits"},
+        "model": {"hidden": [8]},
+        "likelihood": likelihood,
+        "training": {"epochs": 30, "learning_rate": 0.02},
+        "prediction": {"num_samples": 20},
+        "export": {"path": str(folder / "served")},
+    }
+    return tfbnn.Recipe.from_dict(content)
+
+
+@pytest.mark.parametrize("likelihood", ["Poisson", "NegativeBinomial"])
+def test_counts_from_a_table_to_a_served_model(likelihood, tmp_path):
+    result = tfbnn.run_recipe(visits(tmp_path, likelihood))
+    assert result.elbo.log_likelihood > terminal.chance_log_likelihood(result.data)
+    rows = pd.read_csv(result.held_out_csv)
+    served = tfbnn.load_saved_model(result.path)
+    prediction, answer = served.predict_distribution(rows), served.predict(rows)
+    again = score(prediction, rows["visits"].to_numpy())
+    assert again["log_likelihood"] == pytest.approx(result.scores["log_likelihood"], rel=1e-5)
+    assert 0.75 < result.scores["coverage"] <= 1.0
+    for edge, level in (("lower", 0.05), ("upper", 0.95)):
+        count = answer[edge]
+        np.testing.assert_array_equal(count, np.floor(count))
+        assert (prediction.cdf(count) >= level - 1e-5).all()
+        assert (prediction.cdf(count - 1) < level + 1e-5).all()
+    by_age = answer["mean"][np.argsort(rows["age"].to_numpy()), 0]
+    assert by_age[-1] > 1.5 * by_age[0]
+
+
+def test_what_is_no_count_is_told_by_its_row_in_the_table(tmp_path):
+    wrong = np.where(np.arange(120) == 77, 2.5, 1.0)
+    with pytest.raises(InvalidInput, match=r"`data.target`. Expected counts .* Received: 2.5. 1 row .* first row 77"):
+        tfbnn.recipes.run.prepare_data(visits(tmp_path, "Poisson", visits=wrong))

@@ -3,13 +3,20 @@
 from tfbnn.core.serialization import Family
 from tfbnn.likelihoods.base import Likelihood
 from tfbnn.likelihoods.classes import Bernoulli, Categorical, ClassLikelihood
+from tfbnn.likelihoods.counts import CountLikelihood, NegativeBinomial, Poisson
+from tfbnn.likelihoods.log_normal import LogNormal
 from tfbnn.likelihoods.normal import HeteroscedasticNormal, Normal
+from tfbnn.likelihoods.student_t import StudentT
 
 _FAMILY = Family(
     "likelihood",
     {
         "Normal": Normal,
         "HeteroscedasticNormal": HeteroscedasticNormal,
+        "StudentT": StudentT,
+        "LogNormal": LogNormal,
+        "Poisson": Poisson,
+        "NegativeBinomial": NegativeBinomial,
         "Bernoulli": Bernoulli,
         "Categorical": Categorical,
     },
@@ -24,9 +31,14 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "ClassLikelihood",
+    "CountLikelihood",
     "HeteroscedasticNormal",
     "Likelihood",
+    "LogNormal",
+    "NegativeBinomial",
     "Normal",
+    "Poisson",
+    "StudentT",
     "deserialize",
     "get",
     "serialize",

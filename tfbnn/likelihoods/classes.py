@@ -67,6 +67,9 @@ class Bernoulli(ClassLikelihood):
     def mean(self, parameters):
         return tf.sigmoid(parameters)
 
+    def null_parameters(self, y):
+        return np.log(np.mean(y == 1, axis=0) / np.mean(y == 0, axis=0))
+
     def class_probabilities(self, parameters):
         return tf.concat([tf.sigmoid(-parameters), tf.sigmoid(parameters)], axis=-1)
 
@@ -94,6 +97,9 @@ class Categorical(ClassLikelihood):
 
     def mean(self, parameters):
         return tf.nn.softmax(parameters)
+
+    def null_parameters(self, y):
+        return np.log([np.mean(y == k) for k in range(self.num_classes)])
 
     def class_probabilities(self, parameters):
         return tf.nn.softmax(parameters)

@@ -22,15 +22,14 @@ def log_prob(likelihood: Likelihood, parameters: tf.Tensor, y: tf.Tensor) -> tf.
 
 def cdf(likelihood: Likelihood, parameters: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """P(Y <= y) of each target alone: [S, B, P'], [..., B, T] -> [..., B, T]."""
-    component = likelihood.distribution(parameters).cdf(tf.expand_dims(y, -3))
-    return tf.reduce_mean(component, axis=-3)
+    return tf.reduce_mean(likelihood.cdf(parameters, tf.expand_dims(y, -3)), axis=-3)
 
 
 def quantile(likelihood: Likelihood, parameters: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
-    """The y with cdf(y) = q, by bisection between the smallest and the largest quantile of the components.
+    """The smallest y with cdf(y) >= q, by bisection between the smallest and the largest quantile of the components.
 
     Args:
-        likelihood: a continuous one.
+        likelihood: of numbers; a whole number is the answer where it is discrete.
         parameters: [S, B, P'].
         q: [Q], each in (0, 1).
 
@@ -38,8 +37,10 @@ def quantile(likelihood: Likelihood, parameters: tf.Tensor, q: tf.Tensor) -> tf.
         [Q, B, T], in units of y.
     """
     q = tf.reshape(tf.cast(q, tf.float32), [-1, 1, 1])
-    of_components = likelihood.distribution(parameters).quantile(q[:, tf.newaxis])
-    lower, upper = tf.reduce_min(of_components, axis=1), tf.reduce_max(of_components, axis=1)
+    lowest, highest = likelihood.quantile_bracket(parameters, q[:, tf.newaxis])
+    lower, upper = tf.reduce_min(lowest, axis=1), tf.reduce_max(highest, axis=1)
+    if likelihood.is_discrete:
+        return _bisect_counts(likelihood, parameters, q, lower, upper)
 
     def halve(lower, upper):
         middle = 0.5 * (lower + upper)
@@ -48,6 +49,23 @@ def quantile(likelihood: Likelihood, parameters: tf.Tensor, q: tf.Tensor) -> tf.
 
     lower, upper = tf.while_loop(lambda *_: True, halve, (lower, upper), maximum_iterations=BISECTIONS)
     return 0.5 * (lower + upper)
+
+
+def _bisect_counts(
+    likelihood: Likelihood, parameters: tf.Tensor, q: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor
+) -> tf.Tensor:
+    """The smallest whole number k with cdf(k) >= q; cdf(lower) < q <= cdf(upper) holds throughout."""
+    lower, upper = tf.maximum(tf.floor(lower) - 1.0, -1.0), tf.math.ceil(upper)
+
+    def halve(lower, upper):
+        middle = tf.floor(0.5 * (lower + upper))
+        below = tf.ensure_shape(cdf(likelihood, parameters, middle) < q, lower.shape)  # betainc forgets it
+        return tf.where(below, middle, lower), tf.where(below, upper, middle)
+
+    def apart(lower, upper):
+        return tf.reduce_any(upper - lower > 1.0)
+
+    return tf.while_loop(apart, halve, (lower, upper), maximum_iterations=BISECTIONS)[1]
 
 
 def distribution(likelihood: Likelihood, parameters: tf.Tensor) -> Any:

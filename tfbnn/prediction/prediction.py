@@ -98,7 +98,7 @@ class Prediction:
         return mixture.cdf(self.likelihood, self.parameters, self._targets(y)).numpy()
 
     def quantile(self, q: Any) -> np.ndarray:
-        """The y that is exceeded with probability 1 - q: [B, T] for a number, [Q, B, T] for Q of them."""
+        """The smallest y with P(Y <= y) >= q: [B, T] for a number, [Q, B, T] for Q of them; of counts, a count."""
         self._refuse_classes("quantile")
         levels = np.asarray(q, np.float32)
         if not ((levels > 0) & (levels < 1)).all():
@@ -107,7 +107,7 @@ class Prediction:
         return quantiles.reshape(*levels.shape, *quantiles.shape[1:])
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-        """The central interval that holds y with probability `level`: (lower, upper), each [B, T]."""
+        """The central interval that holds y with probability `level` (counts: or more): (lower, upper), each [B, T]."""
         level = check_level(level)
         lower, upper = self.quantile([0.5 - level / 2, 0.5 + level / 2])
         return lower, upper

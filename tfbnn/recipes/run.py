@@ -130,11 +130,14 @@ def _check_export_path(recipe: Recipe) -> None:
 def prepare_data(recipe: Recipe) -> PreparedData:
     """Reads and splits the table; schema, target and standardisation are fitted on the training rows alone."""
     spec = recipe.data
-    kind = "classes" if likelihood_for(recipe.likelihood, num_classes=2).is_classifier else "real"
+    likelihood = likelihood_for(recipe.likelihood, num_classes=2)
+    kind = "classes" if likelihood.is_classifier else "real"
     table = read_table(spec.source, spec.target, spec.exclude)
     if kind == "classes":
         _refuse_measurements(table.target, recipe.likelihood)
-    Target.fit(table.target, kind)  # a target that cannot be read is told before rows are split by it
+    target = Target.fit(table.target, kind)  # a target that cannot be read is told before rows are split by it
+    if kind == "real":
+        likelihood.check_target("data.target", target.encode(table.target))  # by its row in the whole table
     train, held_out = split_rows(table, spec.test_fraction, recipe.seed, stratify=kind == "classes")
     schema = Schema.fit(train.features, spec.columns)
     target = Target.fit(train.target, kind)

@@ -117,3 +117,18 @@ def test_indices_of_no_class_are_refused(y):
 def test_a_level_is_a_share():
     with pytest.raises(InvalidInput, match="`level`"):
         score(regression(), Y, level=90)
+
+
+def test_scores_of_counts_are_those_of_the_table_of_probabilities():
+    """The interval of counts holds its edges: without them (the twin) its coverage is another."""
+    rate, y = RNG.gamma(2.0, 3.0, [S, B, 1]), RNG.integers(0, 18, B)
+    table = stats.poisson(rate).pmf(np.arange(200)).mean(axis=0)  # [B, 200]
+    lower, upper = ((table.cumsum(axis=1) < q).sum(axis=1) for q in (0.05, 0.95))
+    scores = score(Prediction(np.log(rate), likelihoods.Poisson()), y)
+    assert scores["log_likelihood"] == pytest.approx(np.log(table[np.arange(B), y]).mean(), rel=1e-5)
+    assert scores["rmse"] == pytest.approx(metrics.root_mean_squared_error(y, rate.mean(axis=0)[:, 0]), rel=1e-5)
+    assert scores["coverage"] == pytest.approx(np.mean((lower <= y) & (y <= upper)))
+    assert scores["coverage"] != pytest.approx(np.mean((lower < y) & (y < upper)))
+    assert scores["interval_width"] == pytest.approx(np.mean(upper - lower))
+    with pytest.raises(InvalidInput, match="counts 0, 1, 2"):
+        score(Prediction(np.log(rate), likelihoods.Poisson()), y + 0.5)

@@ -43,6 +43,10 @@ LIKELIHOODS = {
         np.random.default_rng(1).normal(5, 2, [20, 2])
     ),
     "HeteroscedasticNormal": lambda: tfbnn.likelihoods.HeteroscedasticNormal().adapt(np.linspace(-1.0, 1.0, 20)),
+    "StudentT": lambda: tfbnn.likelihoods.StudentT().adapt(np.linspace(-1.0, 1.0, 20)),
+    "LogNormal": lambda: tfbnn.likelihoods.LogNormal().adapt(np.linspace(1.0, 5.0, 20)),
+    "Poisson": lambda: tfbnn.likelihoods.Poisson().adapt(np.arange(20)),
+    "NegativeBinomial of two": lambda: tfbnn.likelihoods.NegativeBinomial(2).adapt(np.arange(40).reshape(20, 2)),
     "Bernoulli": tfbnn.likelihoods.Bernoulli,
     "Categorical": lambda: tfbnn.likelihoods.Categorical(3),
 }

@@ -66,6 +66,15 @@ def test_certain_logits_keep_their_log_probability():
     np.testing.assert_allclose(Categorical(2).log_prob(logits, Categorical(2).match_target([1])), [-200.0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Categorical(3)], ids=["Bernoulli", "Categorical"])
+def test_the_null_model_has_the_shares_of_the_classes(likelihood):
+    y = np.array([[0], [1], [1], [2], [1], [0]][: 6 if likelihood.num_classes == 3 else 3])
+    shares = np.bincount(y[:, 0]) / len(y)
+    parameters = likelihood.null_parameters(y).astype("float32")
+    assert parameters.shape == (likelihood.num_parameters,)
+    np.testing.assert_allclose(likelihood.class_probabilities(parameters), shares, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("likelihood", "wrong"),
     [(Bernoulli(), [0, 2]), (Bernoulli(), [-1, 0]), (Bernoulli(), [0.5, 1]), (Bernoulli(), [0.0, np.nan]),
