@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -34,6 +36,13 @@ def table(seconds: Mapping[str, list[float]], reference: str) -> str:
         low, high = 1e3 * min(times), 1e3 * max(times)
         lines.append(f"| {name} | {1e3 * statistics.median(times):.1f} | {low:.1f} - {high:.1f} | {ratio:.2f} |")
     return "\n".join(lines)
+
+
+def commit() -> str:
+    """The commit that is measured, with a + where files differ from it."""
+    folder = Path(__file__).parent
+    told = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=folder, capture_output=True, text=True)
+    return told.stdout.strip() or "unknown"
 
 
 def machine() -> str:

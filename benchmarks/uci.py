@@ -260,7 +260,7 @@ def report(results: list[dict], published: list[dict[str, str]]) -> str:
         for method in dict.fromkeys(result["method"] for result in results):
             cells = ["{:.2f} ± {:.2f}".format(*mean_and_error(ours[method, name], metric)) for name in sets]
             lines.append(f"| tfbnn, {method} | {' | '.join(cells)} |")
-        lines += _published_rows(published, sets, metric) + [""]
+        lines += [*_published_rows(published, sets, metric), ""]
     lines += ["| method | " + " | ".join(sets) + " | all sets |", "|---" * (len(sets) + 2) + "|"]
     for method in dict.fromkeys(result["method"] for result in results):
         mine = [result for result in results if result["method"] == method]

@@ -211,11 +211,6 @@ class StandardisedLikelihood(RegressionLikelihood):
         return loc, tf.broadcast_to(target_scale * scale, tf.shape(loc))
 
 
-def inverse_softplus(value: float) -> float:
-    """The x with log(1 + exp(x)) = value, where a positive parameter begins."""
-    return float(np.log(np.expm1(value)))
-
-
 def refused_rows(where: str, y: np.ndarray, bad: np.ndarray, expected: str, mend: str) -> InvalidInput:
     """The error for the targets y, [N] or [N, T], at `bad` (bool of its shape): the first of them, and its row."""
     y, bad = np.atleast_1d(y, bad)

@@ -9,8 +9,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfbnn.core.checks import invalid
+from tfbnn.core.positive import inverse_positive, positive
 from tfbnn.core.serialization import register
-from tfbnn.likelihoods.base import Likelihood, RegressionLikelihood, inverse_softplus, refused_rows
+from tfbnn.likelihoods.base import Likelihood, RegressionLikelihood, refused_rows
 
 tfd = tfp.distributions
 
@@ -127,12 +128,12 @@ class NegativeBinomial(CountLikelihood):
 
     def __init__(self, num_targets: int = 1, **kwargs: Any):
         super().__init__(num_targets, **kwargs)
-        self.rho = self.add_target_weight("rho", inverse_softplus(1.0), trainable=True)
+        self.rho = self.add_target_weight("rho", inverse_positive(1.0), trainable=True)
 
     def call(self, outputs):
         """[B, T] log of the mean over mean_y -> [B, 2 T]: log of the mean, log of the dispersion."""
         log_mean = self.log_mean(outputs)
-        log_dispersion = tf.math.log(tf.math.softplus(self.rho.value) + SMALLEST_DISPERSION)
+        log_dispersion = tf.math.log(positive(self.rho.value) + SMALLEST_DISPERSION)
         return tf.concat([log_mean, tf.broadcast_to(log_dispersion, tf.shape(log_mean))], axis=-1)
 
     def distribution(self, parameters):

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfbnn.core.positive import inverse_positive, positive
 from tfbnn.core.serialization import register
-from tfbnn.likelihoods.base import SMALLEST_SCALE, StandardisedLikelihood, inverse_softplus, refused_rows
+from tfbnn.likelihoods.base import SMALLEST_SCALE, StandardisedLikelihood, refused_rows
 
 tfd = tfp.distributions
 
@@ -31,11 +32,11 @@ class LogNormal(StandardisedLikelihood):
     def __init__(self, num_targets: int = 1, **kwargs: Any):
         super().__init__(num_targets, **kwargs)
         self.num_outputs = self.num_targets
-        self.rho = self.add_target_weight("rho", inverse_softplus(1.0), trainable=True)  # all is noise at first
+        self.rho = self.add_target_weight("rho", inverse_positive(1.0), trainable=True)  # all is noise at first
 
     def call(self, outputs):
         """[B, T] standardised means of log y -> [B, 2 T]: mu and s of log y."""
-        return tf.concat(self.in_units_of_y(outputs, tf.math.softplus(self.rho.value) + SMALLEST_SCALE), axis=-1)
+        return tf.concat(self.in_units_of_y(outputs, positive(self.rho.value) + SMALLEST_SCALE), axis=-1)
 
     def distribution(self, parameters):
         return tfd.LogNormal(*self.parts(parameters))

@@ -9,8 +9,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfbnn.core.checks import positive_number
+from tfbnn.core.positive import inverse_positive, positive
 from tfbnn.core.serialization import register
-from tfbnn.likelihoods.base import SMALLEST_SCALE, StandardisedLikelihood, inverse_softplus
+from tfbnn.likelihoods.base import SMALLEST_SCALE, StandardisedLikelihood
 
 tfd = tfp.distributions
 
@@ -59,7 +60,7 @@ class Normal(_Gaussian):
         super().__init__(num_targets, **kwargs)
         self.scale = None if scale is None else positive_number("scale", scale)
         self.num_outputs = self.num_targets
-        self.rho = self.add_target_weight("rho", inverse_softplus(1.0), trainable=self.scale is None)  # all is noise
+        self.rho = self.add_target_weight("rho", inverse_positive(1.0), trainable=self.scale is None)  # all is noise
 
     def call(self, outputs):
         """[B, T] standardised means -> [B, 2 T] loc and scale in units of y."""
@@ -68,7 +69,7 @@ class Normal(_Gaussian):
     def _standardised_scale(self) -> tf.Tensor:
         if self.scale is not None:
             return self.scale / self.target_scale.value
-        return tf.math.softplus(self.rho.value) + SMALLEST_SCALE
+        return positive(self.rho.value) + SMALLEST_SCALE
 
     def get_config(self):
         """The constructor's arguments."""
@@ -81,15 +82,22 @@ class HeteroscedasticNormal(_Gaussian):
 
     Args:
         num_targets: T, targets a row; the network puts out T means, then T free scales.
+        smallest_scale: added to each scale, in standard deviations of the training targets: how sure the net may be
+            of a row that it fits exactly.
 
     Reference: Nix & Weigend 1994; Kendall & Gal 2017, equation 5.
     """
 
-    def __init__(self, num_targets: int = 1, **kwargs: Any):
+    def __init__(self, num_targets: int = 1, smallest_scale: float = SMALLEST_SCALE, **kwargs: Any):
         super().__init__(num_targets, **kwargs)
+        self.smallest_scale = positive_number("smallest_scale", smallest_scale)
         self.num_outputs = 2 * self.num_targets
 
     def call(self, outputs):
         """[B, 2 T] standardised means and free scales -> [B, 2 T] loc and scale in units of y."""
         loc, free = outputs[..., : self.num_targets], outputs[..., self.num_targets :]
-        return tf.concat(self.in_units_of_y(loc, tf.math.softplus(free) + SMALLEST_SCALE), axis=-1)
+        return tf.concat(self.in_units_of_y(loc, positive(free) + self.smallest_scale), axis=-1)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "smallest_scale": self.smallest_scale}

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfbnn.core.positive import inverse_positive, positive
 from tfbnn.core.serialization import register
-from tfbnn.likelihoods.base import SMALLEST_SCALE, StandardisedLikelihood, inverse_softplus
+from tfbnn.likelihoods.base import SMALLEST_SCALE, StandardisedLikelihood
 
 tfd = tfp.distributions
 
@@ -36,13 +37,13 @@ class StudentT(StandardisedLikelihood):
         super().__init__(num_targets, **kwargs)
         self.num_outputs = self.num_targets
         all_is_noise = np.sqrt((DF_AT_FIRST - 2.0) / DF_AT_FIRST)  # a variance of 1
-        self.rho = self.add_target_weight("rho", inverse_softplus(all_is_noise), trainable=True)
-        self.free_df = self.add_target_weight("free_df", inverse_softplus(DF_AT_FIRST - SMALLEST_DF), trainable=True)
+        self.rho = self.add_target_weight("rho", inverse_positive(all_is_noise), trainable=True)
+        self.free_df = self.add_target_weight("free_df", inverse_positive(DF_AT_FIRST - SMALLEST_DF), trainable=True)
 
     def call(self, outputs):
         """[B, T] standardised locations -> [B, 3 T]: loc and scale in units of y, and df."""
-        loc, scale = self.in_units_of_y(outputs, tf.math.softplus(self.rho.value) + SMALLEST_SCALE)
-        df = tf.minimum(SMALLEST_DF + tf.math.softplus(self.free_df.value), LARGEST_DF)
+        loc, scale = self.in_units_of_y(outputs, positive(self.rho.value) + SMALLEST_SCALE)
+        df = tf.minimum(SMALLEST_DF + positive(self.free_df.value), LARGEST_DF)
         return tf.concat([loc, scale, tf.broadcast_to(df, tf.shape(loc))], axis=-1)
 
     def distribution(self, parameters):
