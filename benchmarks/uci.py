@@ -42,7 +42,7 @@ class Method:
 
 
 METHODS = {
-    "vi": Method(hidden=(50,), betas=(1.0,)),
+    "vi": Method(hidden=(50, 50), betas=(1.0,)),
     "ensemble": Method(hidden=(50, 50), betas=(1.0, 0.5, 0.35, 0.25)),
 }
 
@@ -203,7 +203,7 @@ def make(method: Method, split: Split, seed: int, steps: int) -> tfbnn.BayesianM
     prior = tfbnn.priors.EmpiricalBayesNormal(initial_scale=1.0)
     network = keras.Sequential([keras.Input(split.x.shape[1:])])
     for i, (units, activation) in enumerate(zip(widths, activations, strict=True)):
-        start = keras.initializers.HeNormal(seed=100 * seed + i)
+        start = keras.initializers.HeNormal(seed=100 * seed + i) if activation else None
         network.add(tfbnn.layers.DenseLocalReparameterization(
             units, activation, seed=100 * seed + i, kernel_prior_fn=prior, bias_prior_fn=prior,
             kernel_posterior_fn=tfbnn.posteriors.MeanField(start, initial_rho=-5.0),

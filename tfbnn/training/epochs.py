@@ -127,9 +127,8 @@ def run(
         good, good_epoch = stack.copy(), epoch
         if finite[active].any():
             after_epoch(epoch + 1)
-    for m, member in enumerate(members):
-        if not member.done and not read_weights(member.callbacks):
-            stack.write_back([m])
+    stack.write_back([m for m, f in enumerate(members) if not f.done and not read_weights(f.callbacks)])
+    for member in members:
         member.end()
     _raise_failures(members)
 

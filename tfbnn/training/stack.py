@@ -45,6 +45,7 @@ class Stack:
         before = len(self.parameters) + len(self.state)
         counters = [i for i, variable in enumerate(self.optimizer.variables) if len(variable.shape) < 2]
         self._shared = {before + i for i in counters} if self.size > 1 else set()
+        self._parts = _parts(self.models) if self.size > 1 else []
         self._copied = tf.function(lambda: [tf.identity(v.value) for v in self.variables], autograph=False)
         self._all_finite = tf.function(self._find_finite, autograph=False)
 
@@ -151,8 +152,8 @@ class Stack:
 
     def _betas(self) -> tf.Tensor:
         step = self.optimizer.iterations
-        betas = [model.beta(step.value if hasattr(step, "value") else step) for model in self.models]
-        return tf.stack(betas) if self.size > 1 else betas[0]
+        step = step.value if hasattr(step, "value") else step
+        return self.lead.beta(step) if self.size == 1 else _each_once([model.beta for model in self.models], step)
 
     def _clipped(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         """Gradients of one model of several, clipped as its optimizer would; that of one model does it itself."""
@@ -172,7 +173,7 @@ class Stack:
         config = {**optimizers[0].get_config(), "clipnorm": None, "global_clipnorm": None, "learning_rate": self.rates}
         stacked = type(optimizers[0])(**config)
         stacked.build(self.parameters)
-        for variable, parts in zip(stacked.variables, self._optimizer_parts(), strict=True):
+        for variable, parts in zip(stacked.variables, _optimizer_parts(self.models), strict=True):
             values = [part.numpy() for part in parts]
             if len(variable.shape) < 2:  # a counter that all share
                 _refuse_different_counters(values)
@@ -180,10 +181,6 @@ class Stack:
             else:
                 variable.assign(np.stack([value.reshape(-1) for value in values]))
         return stacked
-
-    def _optimizer_parts(self) -> list[tuple[keras.Variable, ...]]:
-        """The models' own optimizer variables, in the order of the stacked optimizer's."""
-        return list(zip(*(_without_rate(model.optimizer) for model in self.models), strict=True))
 
     def read_rates(self) -> None:
         """Takes the learning rates that callbacks may have set."""
@@ -208,16 +205,11 @@ class Stack:
                 variable.assign(value)
             return
         values = self.copy() if values is None else values
-        for number, (value, parts) in enumerate(zip(values, self._parts(), strict=True)):
+        for number, (value, parts) in enumerate(zip(values, self._parts, strict=True)):
             array = value.numpy()
             shared = number in self._shared
             for m in members:
                 parts[m].assign(array if shared else array[m].reshape(parts[m].shape))
-
-    def _parts(self) -> list[tuple[keras.Variable, ...]]:
-        """Each model's own variables, in the order of `variables`."""
-        of_models = [[*model.trainable_variables, *state_of(model)] for model in self.models]
-        return [*zip(*of_models, strict=True), *self._optimizer_parts()]
 
 
 class MemberRates(keras.optimizers.schedules.LearningRateSchedule):
@@ -229,18 +221,19 @@ class MemberRates(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, optimizers: Sequence[keras.optimizers.Optimizer]):
         self._optimizers = list(optimizers)
-        self._schedules = [_schedule(optimizer) for optimizer in optimizers]
+        self._schedules = _equal_shared([_schedule(optimizer) for optimizer in optimizers])
         self._numbers = tf.Variable(tf.zeros([len(self._optimizers)]), trainable=False)
         self.read()
 
     def read(self) -> None:
         """Takes the numbers that the optimizers have now."""
-        self._numbers.assign([float(optimizer.learning_rate) for optimizer in self._optimizers])
+        pairs = zip(self._optimizers, self._schedules, strict=True)
+        self._numbers.assign([0.0 if schedule else float(optimizer.learning_rate) for optimizer, schedule in pairs])
 
     def __call__(self, step):
-        numbers = tf.unstack(self._numbers)
-        rates = [schedule(step) if schedule else rate for schedule, rate in zip(self._schedules, numbers, strict=True)]
-        return tf.stack([tf.cast(rate, tf.float32) for rate in rates])[:, tf.newaxis]
+        scheduled = _each_once([schedule or (lambda step: 0.0) for schedule in self._schedules], step)
+        has_schedule = tf.constant([schedule is not None for schedule in self._schedules])
+        return tf.where(has_schedule, scheduled, self._numbers)[:, tf.newaxis]
 
 
 def _schedule(optimizer: keras.optimizers.Optimizer) -> Any:
@@ -248,8 +241,34 @@ def _schedule(optimizer: keras.optimizers.Optimizer) -> Any:
     return keras.optimizers.schedules.deserialize(described) if isinstance(described, dict) else None
 
 
+def _equal_shared(schedules: Sequence[Any]) -> list[Any]:
+    """The schedules, those of one config as one object."""
+    first: dict[str, Any] = {}
+    named = [(repr((type(s).__name__, s.get_config() if s else None)), s) for s in schedules]
+    return [first.setdefault(described, schedule) for described, schedule in named]
+
+
+def _each_once(schedules: Sequence[Callable], step: Any) -> tf.Tensor:
+    """schedule(step) of each, float32 [M]; equal schedules are computed once."""
+    different = list(dict.fromkeys(schedules))
+    values = tf.stack([tf.cast(schedule(step), tf.float32) for schedule in different])
+    return tf.gather(values, [different.index(schedule) for schedule in schedules])
+
+
+def _parts(models: Sequence[BayesianModel]) -> list[tuple[keras.Variable, ...]]:
+    """Each model's own variables, in the order of a stack's."""
+    own = [[*model.trainable_variables, *state_of(model)] for model in models]
+    return [*zip(*own, strict=True), *_optimizer_parts(models)]
+
+
+def _optimizer_parts(models: Sequence[BayesianModel]) -> list[tuple[keras.Variable, ...]]:
+    """The models' own optimizer variables but the learning rate, in the order of the stacked optimizer's."""
+    return list(zip(*(_without_rate(model.optimizer) for model in models), strict=True))
+
+
 def _without_rate(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
-    return [variable for variable in optimizer.variables if variable is not optimizer.learning_rate]
+    rate = optimizer.learning_rate  # a schedule is computed whenever it is asked for
+    return [variable for variable in optimizer.variables if variable is not rate]
 
 
 def state_of(model: BayesianModel) -> list[keras.Variable]:
