@@ -298,12 +298,12 @@ def _refuse_different_counters(values: Sequence[np.ndarray]) -> None:
         )
 
 
-def noise_for_stack(plan: Plan, seeds: Sequence[tf.Tensor], steps: int, samples: int) -> dict[Any, tf.Tensor]:
-    """Noise of `steps` steps for each [2] seed: tensors [steps, samples, ...], or [steps, M, samples, ...]."""
+def bits_for_stack(plan: Plan, seeds: Sequence[tf.Tensor], steps: int, samples: int) -> dict[Any, tf.Tensor]:
+    """Bits of the noise of `steps` steps for each [2] seed: [steps, samples, ...], or [steps, M, samples, ...]."""
 
     def of_one(seed: tf.Tensor) -> dict[Any, tf.Tensor]:
-        flat = plan.draw(seed, steps * samples)
-        return {key: tf.reshape(draws, [steps, samples, *draws.shape[1:]]) for key, draws in flat.items()}
+        flat = plan.bits(seed, steps * samples)
+        return {key: tf.reshape(bits, [steps, samples, *bits.shape[1:]]) for key, bits in flat.items()}
 
     each = [of_one(seed) for seed in seeds]
-    return each[0] if len(each) == 1 else {key: tf.stack([noise[key] for noise in each], axis=1) for key in each[0]}
+    return each[0] if len(each) == 1 else {key: tf.stack([bits[key] for bits in each], axis=1) for key in each[0]}

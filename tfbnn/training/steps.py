@@ -1,4 +1,4 @@
-"""Many steps of training in one graph: the noise of a chunk of steps is drawn, then the steps run, compiled by XLA."""
+"""Many steps of training in one graph: random bits for a chunk of steps are drawn, then XLA runs the steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfbnn.core.noise import Plan, fold_in, seed_of_tensor, seed_pair
-from tfbnn.training.stack import Stack, noise_for_stack
+from tfbnn.training.stack import Stack, bits_for_stack
 
 NUMBERS_PER_CHUNK = 2**20  # noise of one model that is drawn at once: 4 MiB
 ORDER, NOISE = -1, -2  # keys of training's own seeds, beside the layers' indices of prediction
@@ -24,7 +24,7 @@ class Chunk:
     Attributes:
         plan: what noise a step asks for.
         steps: how many steps at most.
-        run: (data, rows [steps, ...], noise, seed, count) -> sum over `count` steps of the reported values.
+        run: (data, rows [steps, ...], bits, seed, count) -> sum over `count` steps of the reported values.
         compiled: whether `run` is compiled by XLA.
     """
 
@@ -38,7 +38,7 @@ class Steps:
     """Steps of a stack of models on rows of data on the device.
 
     The noise of a step is a function of the model's seed and the number of steps made when its chunk began, whatever
-    is trained beside it; XLA computes everything but the noise, which it draws slowly on CPUs.
+    is trained beside it; XLA computes everything but its bits, which it draws slowly on CPUs.
 
     Args:
         stack: what is trained.
@@ -117,10 +117,10 @@ class Steps:
 
         def body(begin, sums):
             at = [fold_in(seed, first + begin) for seed in seeds]
-            noise = noise_for_stack(chunk.plan, at, chunk.steps, self.stack.lead.train_samples)
+            bits = bits_for_stack(chunk.plan, at, chunk.steps, self.stack.lead.train_samples)
             part = tf.slice(rows, [begin, *[0] * (len(rows.shape) - 1)], [chunk.steps, *rows.shape[1:]])
             count = tf.minimum(chunk.steps, steps - begin)
-            return begin + chunk.steps, sums + chunk.run(data, part, noise, at[0], count)
+            return begin + chunk.steps, sums + chunk.run(data, part, bits, at[0], count)
 
         return tf.while_loop(lambda begin, _: begin < steps, body, (0, self._zeros()), parallel_iterations=1)[1]
 
@@ -142,16 +142,16 @@ class Steps:
             size = math.ceil(steps / math.ceil(steps / at_most))
             worth_it = steps > 1 and not (plan.follows_weights or draws_itself)  # XLA takes a second to compile
             compiled = worth_it if self._jit_compile is None else self._jit_compile
-            run = tf.function(self._steps(plan.follows_weights), autograph=False, jit_compile=compiled)
+            run = tf.function(self._steps(plan), autograph=False, jit_compile=compiled)
             self._chunks[key] = Chunk(plan, size, run, compiled)
         return self._chunks[key]
 
-    def _steps(self, needs_seed: bool) -> Callable[..., tf.Tensor]:
-        def run(data, rows, noise, seed, count):
+    def _steps(self, plan: Plan) -> Callable[..., tf.Tensor]:
+        def run(data, rows, bits, seed, count):
             def body(i, sums):
                 batch = keras.tree.map_structure(lambda part: tf.gather(part, rows[i]), data)
-                noise_of_step = {key: draws[i] for key, draws in noise.items()}
-                return i + 1, sums + self.stack.step(batch, noise_of_step, fold_in(seed, i) if needs_seed else None)
+                noise = plan.noise({key: part[i] for key, part in bits.items()})
+                return i + 1, sums + self.stack.step(batch, noise, fold_in(seed, i) if plan.follows_weights else None)
 
             return tf.while_loop(lambda i, _: i < count, body, (0, self._zeros()))[1]
 

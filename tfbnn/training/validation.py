@@ -36,7 +36,8 @@ class Validation:
         metrics: dict[str, Any] = {}
         model.reset_metrics()
         for batch in self._batches[member]:
-            parameters, log_prob = self._draws(member, tf.constant(model.seed), batch["x"], batch["y"])
+            which, seed = tf.constant(member), tf.constant(model.seed)  # numbers of Python would be traced anew
+            parameters, log_prob = self._draws(which, seed, batch["x"], batch["y"])
             weight = batch.get("w", tf.ones_like(log_prob))
             total += float(tf.reduce_sum(weight * log_prob))
             rows += float(tf.reduce_sum(weight))
