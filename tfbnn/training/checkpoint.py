@@ -127,8 +127,13 @@ class Checkpoints:
                     "checkpoint",
                     f"one of this training ({name}: {_difference(value, of.get(name))})",
                     f"{path} ({name}: {_difference(of.get(name), value)})",
-                    "Train without resuming, or give another folder.",
+                    "Train without resuming, which removes it, or give another folder.",
                 )
+
+    def remove_unfinished(self) -> None:
+        """Removes what a killed process was writing."""
+        for path in self.folder.glob(".epoch-*"):
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Removes all checkpoints, and the folder where nothing else is in it."""
@@ -169,6 +174,7 @@ class Keeper:
 
     def begin(self, resume: bool) -> int:
         """Takes the newest checkpoint back, or removes those of an earlier training; returns the epochs done."""
+        self._checkpoints.remove_unfinished()
         found = self._checkpoints.newest() if resume else None
         if found is None:
             self._checkpoints.remove()
@@ -220,8 +226,14 @@ def _storable(value: np.ndarray) -> np.ndarray:
 
 
 def _without_name(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value if isinstance(value, int | float | None) else repr(value) for key, value in config.items()
-            if key != "name"}  # fmt: skip
+    return {key: _plain(value) for key, value in config.items() if key != "name"}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers to the digits that float32 holds, other settings as text."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return value if isinstance(value, int | None) else repr(value)
 
 
 def _difference(value: Any, other: Any) -> Any:
