@@ -18,12 +18,14 @@ import tensorflow as tf
 
 from tfbnn._version import __version__
 from tfbnn.core.checks import InvalidInput, invalid, positive_integer
+from tfbnn.training.description import described
 from tfbnn.training.epochs import Member
 from tfbnn.training.stack import Stack
 
 FORMAT = 1  # rises when an older tfbnn could not read what is written
 KEPT = 2
 ABOUT = "about"
+UNFINISHED = ".writing-"  # how the name of a file begins that a killed process may leave behind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Checkpoints:
             InvalidInput: where it cannot be written (a full disk); those before stay as they are.
         """
         path = self.folder / f"epoch-{checkpoint.epoch:06d}.npz"
-        temporary = self.folder / f".{path.stem}.{uuid.uuid4().hex[:8]}"
+        temporary = self.folder / f"{UNFINISHED}{path.stem}.{uuid.uuid4().hex[:8]}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
@@ -79,7 +81,7 @@ class Checkpoints:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        for old in self.files()[KEPT:]:
+        for old in (*self.files()[KEPT:], *self.folder.glob(f"{UNFINISHED}*")):
             old.unlink(missing_ok=True)
         return path
 
@@ -87,7 +89,7 @@ class Checkpoints:
         about = {**checkpoint.about, "of": self.of, "epoch": checkpoint.epoch, "format": FORMAT, "tfbnn": __version__}
         named = {f"value_{i:05d}": _storable(value) for i, value in enumerate(checkpoint.values)}
         best = {f"best_{i:05d}": _storable(value) for i, value in enumerate(checkpoint.best)}
-        return {**named, **best, ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
+        return {**named, **best, ABOUT: np.frombuffer(json.dumps(about, default=float).encode(), np.uint8)}
 
     def _not_written(self, path: Path, error: OSError) -> InvalidInput:
         last = next(iter(self.files()), None)
@@ -123,16 +125,17 @@ class Checkpoints:
     def _refuse_other_training(self, path: Path, of: Mapping[str, Any]) -> None:
         for name, value in self.of.items():
             if of.get(name) != value:
+                what, here, there = _difference(name, value, of.get(name))
                 raise invalid(
                     "checkpoint",
-                    f"one of this training ({name}: {_difference(value, of.get(name))})",
-                    f"{path} ({name}: {_difference(of.get(name), value)})",
+                    f"one of this training ({what}: {here})",
+                    f"{path} ({what}: {there})",
                     "Train without resuming, or give another folder.",
                 )
 
     def remove(self) -> None:
         """Removes all checkpoints, and the folder where nothing else is in it."""
-        for path in self.files():
+        for path in (*self.files(), *self.folder.glob(f"{UNFINISHED}*")):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
@@ -158,12 +161,13 @@ class Keeper:
         self._checkpoints = Checkpoints(
             folder,
             {
-                "architecture": [[list(v.shape), str(v.dtype)] for v in stack.variables],
+                "variables": [[list(v.shape), str(v.dtype)] for v in stack.variables],
                 "optimizer": {"class": type(model.optimizer).__name__, **_without_name(model.optimizer.get_config())},
                 "beta": repr(model.beta),
                 "seed": model.seed,
                 "number of training rows": model.num_data,
                 **settings,
+                "model": described(model),
             },
         )
 
@@ -224,11 +228,15 @@ def _without_name(config: Mapping[str, Any]) -> dict[str, Any]:
             if key != "name"}  # fmt: skip
 
 
-def _difference(value: Any, other: Any) -> Any:
-    """`value`; of a mapping or a list the part that differs from `other`."""
+def _difference(name: str, value: Any, other: Any) -> tuple[str, Any, Any]:
+    """Where two values that differ first do so, and what stands there in each."""
     if isinstance(value, dict) and isinstance(other, dict):
-        return {key: part for key, part in value.items() if other.get(key) != part}
+        key = next(key for key in (*value, *other) if value.get(key) != other.get(key))
+        return _difference(f"{name}.{key}", value.get(key), other.get(key))
     if isinstance(value, list) and isinstance(other, list):
-        places = [i for i, (a, b) in enumerate(zip(value, other, strict=False)) if a != b]
-        return f"{value[places[0]]} (variable {places[0]})" if places else f"{len(value)} variables long"
-    return value
+        if len(value) != len(other):
+            return f"number of {name}", len(value), len(other)
+        i = next(i for i, (here, there) in enumerate(zip(value, other, strict=True)) if here != there)
+        within = isinstance(value[i], dict)
+        return _difference(f"{name}[{i}]", value[i], other[i]) if within else (f"{name}[{i}]", value[i], other[i])
+    return name, value, other
