@@ -20,6 +20,7 @@ from tfbnn._version import __version__
 from tfbnn.core.checks import InvalidInput, invalid, positive_integer
 from tfbnn.training.description import described
 from tfbnn.training.epochs import Member
+from tfbnn.training.model import BayesianModel
 from tfbnn.training.stack import Stack
 
 FORMAT = 1  # rises when an older tfbnn could not read what is written
@@ -134,11 +135,9 @@ class Checkpoints:
                 )
 
     def remove(self) -> None:
-        """Removes all checkpoints, and the folder where nothing else is in it."""
+        """Removes all checkpoints, finished and not."""
         for path in (*self.files(), *self.folder.glob(f"{UNFINISHED}*")):
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
 
 
 class Keeper:
@@ -178,8 +177,9 @@ class Keeper:
             self._checkpoints.remove()
             return 0
         self._stack.write_back([0], [tf.constant(value) for value in found.values])
-        self.logs = found.about["history"]
         member = self.member
+        present = dict(zip(found.about["layers"], _of_layers(member.model), strict=True))
+        self.logs = {present.get(name, name): values for name, values in found.about["history"].items()}
         member.best = found.best
         member.best_score, member.best_epoch = found.about["best"]
         member.done = found.about["done"]
@@ -194,6 +194,7 @@ class Keeper:
             "history": member.history.history,
             "best": [member.best_score, member.best_epoch],
             "done": member.done,
+            "layers": _of_layers(member.model),
         }
         values = [value.numpy() for value in self._stack.copy()]
         self._checkpoints.save(Checkpoint(epochs_done, values, about, [np.asarray(value) for value in member.best]))
@@ -206,8 +207,13 @@ class Keeper:
         )
 
 
+def _of_layers(model: BayesianModel) -> list[str]:
+    """What is reported of single layers; Keras names them anew in each process."""
+    return [name for name in model.tracked if name.startswith("kl/")]
+
+
 def _read(path: Path) -> Checkpoint:
-    with np.load(path, allow_pickle=False) as arrays:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         about = json.loads(arrays[ABOUT].tobytes())
         if about["format"] > FORMAT:
             raise ValueError(f"written by tfbnn {about['tfbnn']}, which is newer than {__version__}")

@@ -138,7 +138,7 @@ def _refuse_other_shapes(m: int, models: Sequence[BayesianModel], rows: dict, fi
     if len(models[m].trainable_variables) != len(models[0].trainable_variables):
         counts = [len(model.trainable_variables) for model in (models[0], models[m])]
         raise invalid(f"models[{m}]", f"{counts[0]} trainable variables, as models[0] has", f"{counts[1]}")
-    shapes = [[list(part.shape[1:]) for part in keras.tree.flatten(one)] for one in (first, rows)]
+    shapes = [[list(part.shape[1:]) for part in keras.tree.flatten([one["x"], one["y"]])] for one in (first, rows)]
     if shapes[0] != shapes[1]:
         raise invalid(f"data[{m}]", f"rows of the shapes of data[0]: {shapes[0]}", shapes[1])
 
