@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tfbnn import terminal
 from tfbnn.core.checks import InvalidInput
 from tfbnn.data import Target, read_frame
 from tfbnn.evaluation import score
+from tfbnn.training.validation import Validation
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = ("diabetes", "breast_cancer", "wine", "residual_mlp")
@@ -190,21 +192,22 @@ def test_settings_of_training_are_used(tmp_path):
     assert len(history["val_log_likelihood"]) == 4
 
 
-def test_patience_stops_and_keeps_the_best_weights(tmp_path):
-    class Worse(keras.callbacks.Callback):
-        """Says that every epoch is worse than the one before."""
+def test_patience_stops_and_keeps_the_best_weights(tmp_path, monkeypatch):
+    class First(keras.callbacks.Callback):
+        """Keeps the weights of the first epoch."""
 
         def on_epoch_end(self, epoch, logs=None):
             if epoch == 0:
-                self.best = self.model.get_weights()
-            logs["val_log_likelihood"] = -float(epoch)
+                self.weights = self.model.get_weights()
 
-    worse = Worse()
+    worse = itertools.count()  # every epoch is worse than the one before
+    monkeypatch.setattr(Validation, "__call__", lambda *_: {"val_log_likelihood": -float(next(worse))})
+    first = First()
     settings = ["training.epochs=9", "training.validation_fraction=0.2", "training.patience=2"]
-    model, history = trained(clinic_recipe(tmp_path), *settings, callbacks=[worse])
+    model, history = trained(clinic_recipe(tmp_path), *settings, callbacks=[first])
     assert len(history["loss"]) == 3
     networks = [weight.path for weight in model.weights]
-    for name, kept, best in zip(networks, model.get_weights(), worse.best, strict=True):
+    for name, kept, best in zip(networks, model.get_weights(), first.weights, strict=True):
         if "seed_generator" not in name:
             np.testing.assert_array_equal(kept, best, err_msg=name)
 

@@ -18,12 +18,15 @@ import tensorflow as tf
 
 from tfbnn._version import __version__
 from tfbnn.core.checks import InvalidInput, invalid, positive_integer
+from tfbnn.training.description import described
 from tfbnn.training.epochs import Member
+from tfbnn.training.model import BayesianModel
 from tfbnn.training.stack import Stack
 
 FORMAT = 1  # rises when an older tfbnn could not read what is written
 KEPT = 2
 ABOUT = "about"
+UNFINISHED = ".writing-"  # how the name of a file begins that a killed process may leave behind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Checkpoints:
             InvalidInput: where it cannot be written (a full disk); those before stay as they are.
         """
         path = self.folder / f"epoch-{checkpoint.epoch:06d}.npz"
-        temporary = self.folder / f".{path.stem}.{uuid.uuid4().hex[:8]}"
+        temporary = self.folder / f"{UNFINISHED}{path.stem}.{uuid.uuid4().hex[:8]}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
@@ -79,7 +82,7 @@ class Checkpoints:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        for old in self.files()[KEPT:]:
+        for old in (*self.files()[KEPT:], *self.folder.glob(f"{UNFINISHED}*")):
             old.unlink(missing_ok=True)
         return path
 
@@ -87,7 +90,7 @@ class Checkpoints:
         about = {**checkpoint.about, "of": self.of, "epoch": checkpoint.epoch, "format": FORMAT, "tfbnn": __version__}
         named = {f"value_{i:05d}": _storable(value) for i, value in enumerate(checkpoint.values)}
         best = {f"best_{i:05d}": _storable(value) for i, value in enumerate(checkpoint.best)}
-        return {**named, **best, ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
+        return {**named, **best, ABOUT: np.frombuffer(json.dumps(about, default=float).encode(), np.uint8)}
 
     def _not_written(self, path: Path, error: OSError) -> InvalidInput:
         last = next(iter(self.files()), None)
@@ -123,24 +126,18 @@ class Checkpoints:
     def _refuse_other_training(self, path: Path, of: Mapping[str, Any]) -> None:
         for name, value in self.of.items():
             if of.get(name) != value:
+                what, here, there = _difference(name, value, of.get(name))
                 raise invalid(
                     "checkpoint",
-                    f"one of this training ({name}: {_difference(value, of.get(name))})",
-                    f"{path} ({name}: {_difference(of.get(name), value)})",
+                    f"one of this training ({what}: {here})",
+                    f"{path} ({what}: {there})",
                     "Train without resuming, which removes it, or give another folder.",
                 )
 
-    def remove_unfinished(self) -> None:
-        """Removes what a killed process was writing."""
-        for path in self.folder.glob(".epoch-*"):
-            path.unlink(missing_ok=True)
-
     def remove(self) -> None:
-        """Removes all checkpoints, and the folder where nothing else is in it."""
-        for path in self.files():
+        """Removes all checkpoints, finished and not."""
+        for path in (*self.files(), *self.folder.glob(f"{UNFINISHED}*")):
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
 
 
 class Keeper:
@@ -163,25 +160,26 @@ class Keeper:
         self._checkpoints = Checkpoints(
             folder,
             {
-                "architecture": [[list(v.shape), str(v.dtype)] for v in stack.variables],
+                "variables": [[list(v.shape), str(v.dtype)] for v in stack.variables],
                 "optimizer": {"class": type(model.optimizer).__name__, **_without_name(model.optimizer.get_config())},
                 "beta": repr(model.beta),
                 "seed": model.seed,
                 "number of training rows": model.num_data,
                 **settings,
+                "model": described(model),
             },
         )
 
     def begin(self, resume: bool) -> int:
         """Takes the newest checkpoint back, or removes those of an earlier training; returns the epochs done."""
-        self._checkpoints.remove_unfinished()
         found = self._checkpoints.newest() if resume else None
         if found is None:
             self._checkpoints.remove()
             return 0
         self._stack.write_back([0], [tf.constant(value) for value in found.values])
-        self.logs = found.about["history"]
         member = self.member
+        present = dict(zip(found.about["layers"], _of_layers(member.model), strict=True))
+        self.logs = {present.get(name, name): values for name, values in found.about["history"].items()}
         member.best = found.best
         member.best_score, member.best_epoch = found.about["best"]
         member.done = found.about["done"]
@@ -196,6 +194,7 @@ class Keeper:
             "history": member.history.history,
             "best": [member.best_score, member.best_epoch],
             "done": member.done,
+            "layers": _of_layers(member.model),
         }
         values = [value.numpy() for value in self._stack.copy()]
         self._checkpoints.save(Checkpoint(epochs_done, values, about, [np.asarray(value) for value in member.best]))
@@ -208,8 +207,13 @@ class Keeper:
         )
 
 
+def _of_layers(model: BayesianModel) -> list[str]:
+    """What is reported of single layers; Keras names them anew in each process."""
+    return [name for name in model.tracked if name.startswith("kl/")]
+
+
 def _read(path: Path) -> Checkpoint:
-    with np.load(path, allow_pickle=False) as arrays:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         about = json.loads(arrays[ABOUT].tobytes())
         if about["format"] > FORMAT:
             raise ValueError(f"written by tfbnn {about['tfbnn']}, which is newer than {__version__}")
@@ -236,11 +240,15 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | None) else repr(value)
 
 
-def _difference(value: Any, other: Any) -> Any:
-    """`value`; of a mapping or a list the part that differs from `other`."""
+def _difference(name: str, value: Any, other: Any) -> tuple[str, Any, Any]:
+    """Where two values that differ first do so, and what stands there in each."""
     if isinstance(value, dict) and isinstance(other, dict):
-        return {key: part for key, part in value.items() if other.get(key) != part}
+        key = next(key for key in (*value, *other) if value.get(key) != other.get(key))
+        return _difference(f"{name}.{key}", value.get(key), other.get(key))
     if isinstance(value, list) and isinstance(other, list):
-        places = [i for i, (a, b) in enumerate(zip(value, other, strict=False)) if a != b]
-        return f"{value[places[0]]} (variable {places[0]})" if places else f"{len(value)} variables long"
-    return value
+        if len(value) != len(other):
+            return f"number of {name}", len(value), len(other)
+        i = next(i for i, (here, there) in enumerate(zip(value, other, strict=True)) if here != there)
+        within = isinstance(value[i], dict)
+        return _difference(f"{name}[{i}]", value[i], other[i]) if within else (f"{name}[{i}]", value[i], other[i])
+    return name, value, other

@@ -96,6 +96,8 @@ def train(
     epochs, batch_size = positive_integer("epochs", epochs), positive_integer("batch_size", batch_size)
     callbacks = check_callbacks(callbacks)
     check_model(model)
+    if isinstance(x, tf.data.Dataset):
+        _refuse_beside_dataset(y=y, sample_weight=sample_weight)
     rows = None if isinstance(x, tf.data.Dataset) else rows_of(model, x, y, sample_weight)
     model.num_data = model.choose_num_data(num_data, arrays.training_rows(x, None if rows is None else len(rows["y"])))
     model.build_for(x)
@@ -125,6 +127,12 @@ def rows_of(model: BayesianModel, x: Any, y: Any, sample_weight: Any, names: tup
     weight = arrays.prepare_weights("sample_weight", sample_weight, rows)
     found = {"x": keras.tree.map_structure(_as_tensor, x), "y": model.likelihood.match_target(y)}
     return found if weight is None else {**found, "w": tf.constant(weight, tf.float32)}
+
+
+def _refuse_beside_dataset(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise invalid(name, "None, because x is a dataset, which yields it", type(value).__name__)
 
 
 def _checksum(rows: dict) -> int:
@@ -192,7 +200,9 @@ def validation_of(
         if patience is not None:
             raise invalid("patience", "None, because there is no validation_data to watch", patience)
         return None
-    samples = stack.lead.num_samples if num_samples is None else positive_integer("validation_samples", num_samples)
+    if num_samples is not None:
+        positive_integer("validation_samples", num_samples)
+    samples = [num_samples or model.num_samples for model in stack.models]
     each = [_validation_batches(model, data) for model, data in zip(stack.models, data_of_each, strict=True)]
     return Validation(stack, each, samples)
 
@@ -237,7 +247,7 @@ def finishing_epochs(keeper: Keeper | None) -> Iterator[Callable[[int], None]]:
 
     def after_epoch(epochs_done: int) -> None:
         keeper.after_epoch(epochs_done, at_once=bool(asked))
-        if asked and epochs_done < keeper.member.epochs:
+        if asked:
             raise KeyboardInterrupt(keeper.told(epochs_done))
 
     before = signal.signal(signal.SIGINT, note) if ours else None

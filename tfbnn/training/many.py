@@ -11,15 +11,16 @@ import tensorflow as tf
 
 from tfbnn.core.checks import invalid, positive_integer
 from tfbnn.training.callbacks import Progress, check_callbacks
+from tfbnn.training.description import described
 from tfbnn.training.epochs import Member, run
 from tfbnn.training.loop import check_model, rows_of, validation_of
 from tfbnn.training.model import BayesianModel
 from tfbnn.training.stack import ELEMENTWISE, Stack
-from tfbnn.training.steps import NUMBERS_PER_CHUNK, Steps
+from tfbnn.training.steps import NUMBERS_PER_CHUNK, Steps, specs
 
 NUMBERS_AT_ONCE = 2**28  # of a stack: variables, their optimizer's, and a chunk of noise; 1 GiB
 # What a config tells of a model's numbers and names, not of its graph: each model of a stack keeps its own.
-OF_EACH_MODEL = ("name", "seed", "num_data", "num_samples", "beta", "initial_rho", "initial_scale", "loc_initializer")
+OF_EACH_MODEL = ("seed", "num_data", "num_samples", "beta", "initial_rho", "initial_scale", "loc_initializer")
 
 
 def train_many(
@@ -137,7 +138,7 @@ def _refuse_other_shapes(m: int, models: Sequence[BayesianModel], rows: dict, fi
     if len(models[m].trainable_variables) != len(models[0].trainable_variables):
         counts = [len(model.trainable_variables) for model in (models[0], models[m])]
         raise invalid(f"models[{m}]", f"{counts[0]} trainable variables, as models[0] has", f"{counts[1]}")
-    shapes = [[list(part.shape[1:]) for part in keras.tree.flatten(one)] for one in (first, rows)]
+    shapes = [[list(part.shape[1:]) for part in keras.tree.flatten([one["x"], one["y"]])] for one in (first, rows)]
     if shapes[0] != shapes[1]:
         raise invalid(f"data[{m}]", f"rows of the shapes of data[0]: {shapes[0]}", shapes[1])
 
@@ -147,7 +148,7 @@ def _stacks(models: Sequence[BayesianModel], rows: Sequence[dict], batch_size: i
     alike: dict[Any, list[int]] = {}
     for m, model in enumerate(models):
         graph = _graph_of(model)
-        key = (m,) if graph is None else (graph, len(rows[m]["y"]), "w" in rows[m])
+        key = (m,) if graph is None else (graph, str(specs(rows[m])))
         alike.setdefault(key, []).append(m)
     return [part for group in alike.values() for part in _that_fit(models[group[0]], group)]
 
@@ -165,29 +166,9 @@ def _graph_of(model: BayesianModel) -> str | None:
     settings = optimizer.get_config()
     if type(optimizer).__name__ not in ELEMENTWISE or settings.get("weight_decay") or settings.get("use_ema"):
         return None
-    try:
-        config = model.get_config()
-    except (NotImplementedError, ValueError, TypeError):  # a network that cannot be described
-        return None
-    names = {name: f"#{i}" for i, name in enumerate(dict.fromkeys(_names(config)))}
+    config = described(model, OF_EACH_MODEL)
     settings = {key: value for key, value in settings.items() if key not in ("name", "learning_rate")}
-    return json.dumps([_without_numbers(config, names), type(optimizer).__name__, settings], default=str)
-
-
-def _names(config: Any) -> list[str]:
-    """Names of layers in a config, in their order: Keras counts them up in each process."""
-    if isinstance(config, dict):
-        own = [config["name"]] if isinstance(config.get("name"), str) else []
-        return own + [name for value in config.values() for name in _names(value)]
-    return [name for value in config for name in _names(value)] if isinstance(config, list | tuple) else []
-
-
-def _without_numbers(config: Any, names: dict[str, str]) -> Any:
-    if isinstance(config, dict):
-        return {key: _without_numbers(value, names) for key, value in config.items() if key not in OF_EACH_MODEL}
-    if isinstance(config, list | tuple):
-        return [_without_numbers(value, names) for value in config]
-    return names.get(config, config) if isinstance(config, str) else config
+    return config and json.dumps([config, type(optimizer).__name__, settings], default=str)
 
 
 def _epoch_of(steps: Steps, rows: Sequence[dict], batch_size: int, shuffle: bool) -> Callable[[], tf.Tensor]:

@@ -199,7 +199,7 @@ class BayesianModel(keras.Model):
             return self(x, training=True)
 
     def _present_beta(self) -> tf.Tensor:
-        return self.beta(self.optimizer.iterations.value if getattr(self, "optimizer", None) else 0)
+        return self.beta(tf.convert_to_tensor(self.optimizer.iterations) if getattr(self, "optimizer", None) else 0)
 
     def _terms(
         self,

@@ -109,6 +109,8 @@ def _combinations(candidates: Mapping[str, Sequence[Any]]) -> list[dict[str, Any
         isinstance(v, list | tuple | np.ndarray) and len(v) for v in candidates.values()
     ):
         raise invalid("candidates", "a mapping: argument -> list of its values", candidates)
+    for name in set(candidates) & {"x", "y", "seed", "score", "standard_error", "epochs"}:
+        raise invalid("candidates", "arguments of `make` with names that `select` does not use itself", name)
     return [dict(zip(candidates, values, strict=True)) for values in itertools.product(*candidates.values())]
 
 

@@ -87,11 +87,13 @@ class Stack:
         drawn: list[bool] = []
 
         def trace(batch):
-            with keras.StatelessScope(collect_losses=True) as scope:
+            parameters, state = self.values_of(0)
+            with self.scope(parameters, state) as scope:
                 _, terms, loss = self.lead.objective(batch["x"], batch["y"], batch.get("w"), tf.constant(1.0), [plan])
             self.names = list(self.lead.reported(terms, loss))
-            changed = [v for v in state_of(self.lead) if scope.get_current_value(v) is not None]
-            drawn.append(any(v.name == "seed_generator_state" for v in changed))
+            kept = zip(state_of(self.lead), state, strict=True)
+            changed = [v.name for v, before in kept if scope.get_current_value(v) is not before]
+            drawn.append("seed_generator_state" in changed)
 
         tf.function(trace, autograph=False).get_concrete_function(batch)
         return plan, drawn[0]
@@ -121,13 +123,7 @@ class Stack:
 
     def _gradients(self, parameters: list, state: list, beta: Any, batch: dict, noise: dict, seed: Any) -> tuple:
         """One model's gradients, what its step changed of `state`, and the values to report."""
-        layers = sublayers(self.lead)
-        passes = [
-            Tape(
-                {key: draws[s] for key, draws in noise.items()}, layers, seed=None if seed is None else fold_in(seed, s)
-            )
-            for s in range(self.lead.train_samples)
-        ]
+        passes = [self._source(noise, seed, s) for s in range(self.lead.train_samples)]
         with tf.GradientTape() as tape:  # inside `each`: XLA compiles gradients through a vectorized map anew each time
             tape.watch(parameters)
             with self.scope(parameters, state) as scope:
@@ -151,8 +147,7 @@ class Stack:
         return keras.StatelessScope([*trained, *zip(state_of(self.lead), state, strict=True)], collect_losses=True)
 
     def _betas(self) -> tf.Tensor:
-        step = self.optimizer.iterations
-        step = step.value if hasattr(step, "value") else step
+        step = tf.convert_to_tensor(self.optimizer.iterations)
         return self.lead.beta(step) if self.size == 1 else _each_once([model.beta for model in self.models], step)
 
     def _clipped(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:

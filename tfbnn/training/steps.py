@@ -69,7 +69,7 @@ class Steps:
         Returns:
             Means over the steps of the reported values, [R] or [M, R].
         """
-        key = (num_rows, batch_size, shuffle, str(_specs(data)))
+        key = (num_rows, batch_size, shuffle, str(specs(data)))
         if key not in self._epochs:
             full, rest = divmod(num_rows, batch_size)
             shared = len(data["y"]) == num_rows
@@ -85,7 +85,7 @@ class Steps:
 
     def batches(self, data: dict[str, Any]) -> tf.Tensor:
         """Steps on batches that were stacked, [k, B, ...], one a step; returns sums over the steps (one model only)."""
-        key = str(_specs(data))
+        key = str(specs(data))
         if key not in self._epochs:
             self._epochs[key] = tf.function(
                 lambda data: self._run(data, tf.range(data["y"].shape[0])), autograph=False, jit_compile=False
@@ -158,5 +158,6 @@ class Steps:
         return run
 
 
-def _specs(data: dict[str, Any]) -> Any:
+def specs(data: dict[str, Any]) -> Any:
+    """Shapes and dtypes of all parts."""
     return keras.tree.map_structure(lambda part: (tuple(part.shape), part.dtype.name), data)

@@ -20,10 +20,10 @@ class Validation:
     Args:
         stack: the models.
         batches: of each model: "x", "y", and "w" where rows have weights.
-        num_samples: S.
+        num_samples: S of each model.
     """
 
-    def __init__(self, stack: Stack, batches: Sequence[Any], num_samples: int):
+    def __init__(self, stack: Stack, batches: Sequence[Any], num_samples: Sequence[int]):
         self._stack = stack
         self._batches = batches
         self._num_samples = num_samples
@@ -35,9 +35,9 @@ class Validation:
         total = rows = 0.0
         metrics: dict[str, Any] = {}
         model.reset_metrics()
+        seed, samples = tf.constant(model.seed), self._num_samples[member]
         for batch in self._batches[member]:
-            which, seed = tf.constant(member), tf.constant(model.seed)  # numbers of Python would be traced anew
-            parameters, log_prob = self._draws(which, seed, batch["x"], batch["y"])
+            parameters, log_prob = self._draws(tf.constant(member), seed, samples, batch["x"], batch["y"])
             weight = batch.get("w", tf.ones_like(log_prob))
             total += float(tf.reduce_sum(weight * log_prob))
             rows += float(tf.reduce_sum(weight))
@@ -46,11 +46,13 @@ class Validation:
         scores = {"loss": -total / rows, "log_likelihood": total / rows}
         return {f"val_{name}": float(value) for name, value in (scores | metrics).items()}
 
-    def _draw_parameters(self, member: tf.Tensor, seed: tf.Tensor, x: Any, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _draw_parameters(
+        self, member: tf.Tensor, seed: tf.Tensor, samples: int, x: Any, y: tf.Tensor
+    ) -> tuple[Any, Any]:
         """Parameters [S, B, P'] of the draws, and the log density of the rows [B], nats."""
         parameters, state = self._stack.values_of(member)
         with self._stack.scope(parameters, state):
-            draws = self._stack.lead.posterior_draws().apply(x, seed, 0, self._num_samples)
+            draws = self._stack.lead.posterior_draws().apply(x, seed, 0, samples)
             return draws, mixture.log_prob(self._stack.lead.likelihood, draws, y)
 
 
