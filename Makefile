@@ -51,7 +51,7 @@ demo: $(VENV)/installed-demo
 test: $(VENV)/installed-test
 	@$(BIN)/python -c "import importlib.util as u, sys; where = u.find_spec('tfbnn').origin; \
 	print('Testing', where); sys.exit(not where.startswith(sys.prefix))"
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
