@@ -101,8 +101,8 @@ def train(
     rows = None if isinstance(x, tf.data.Dataset) else rows_of(model, x, y, sample_weight)
     model.num_data = model.choose_num_data(num_data, arrays.training_rows(x, None if rows is None else len(rows["y"])))
     model.build_for(x)
-    stack = Stack([model])
-    steps = Steps(stack, jit_compile)
+    steps = _steps_of(model, jit_compile)
+    stack = steps.stack
     if rows is None:
         one_epoch = _epoch_of_dataset(steps, x, steps_per_epoch)
     else:
@@ -117,6 +117,17 @@ def train(
     with finishing_epochs(keeper) as after_epoch:
         run(stack, steps, one_epoch, [member], range(first, epochs), validation, after_epoch)
     return member.history
+
+
+def _steps_of(model: BayesianModel, jit_compile: bool | None) -> Steps:
+    """The model's compiled steps: those of its last training, where nothing has changed that they were traced from."""
+    variables = [(id(variable), variable.trainable) for variable in model.variables]
+    traced_from = [jit_compile, model.optimizer, model.beta, model.train_samples, variables]
+    kept = model.__dict__.get("_steps")
+    if kept is None or kept[0] != traced_from:
+        kept = traced_from, Steps(Stack([model]), jit_compile)
+        model.__dict__["_steps"] = kept  # past Keras' tracking
+    return kept[1]
 
 
 def rows_of(model: BayesianModel, x: Any, y: Any, sample_weight: Any, names: tuple[str, str] = ("x", "y")) -> dict:
