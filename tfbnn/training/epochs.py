@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from tfbnn.training.steps import Steps
 from tfbnn.training.validation import Validation
 
 MONITORED = "val_log_likelihood"
+ONE_AT_A_TIME = threading.RLock()  # callbacks of stacks that train side by side
 
 
 @dataclasses.dataclass
@@ -49,19 +51,22 @@ class Member:
 
     def begin(self, epochs_done: int = 0, logs: dict[str, list[float]] | None = None) -> None:
         """Starts the callbacks; `logs` are those of the `epochs_done` before."""
-        self._all.on_train_begin()
+        with ONE_AT_A_TIME:
+            self._all.on_train_begin()
         self.history.history.update(logs or {})
         self.history.epoch.extend(range(epochs_done))
 
     def begin_epoch(self, epoch: int) -> None:
         """Tells the callbacks."""
-        self._all.on_epoch_begin(epoch)
+        with ONE_AT_A_TIME:
+            self._all.on_epoch_begin(epoch)
 
     def end_epoch(self, epoch: int, logs: dict[str, float], copy: Callable[[], list[Any]]) -> None:
         """Tells the callbacks, and finds out whether the model is done; `copy` gives its present values."""
         if self.patience is not None and logs[MONITORED] > self.best_score:
             self.best, self.best_score, self.best_epoch = copy(), logs[MONITORED], epoch
-        self._all.on_epoch_end(epoch, logs)
+        with ONE_AT_A_TIME:
+            self._all.on_epoch_end(epoch, logs)
         waited = self.patience is not None and epoch - self.best_epoch >= self.patience
         self.done = waited or bool(self.model.stop_training)
 
@@ -71,7 +76,8 @@ class Member:
         if self.best:
             for variable, value in zip(trained_and_state(self.model), self.best, strict=True):
                 variable.assign(tf.reshape(value, variable.shape))
-        self._all.on_train_end()
+        with ONE_AT_A_TIME:
+            self._all.on_train_end()
 
     def fail(self, failure: str) -> None:
         """Training is over for this model."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
+import functools
 import json
+import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +23,8 @@ from tfbnn.training.model import BayesianModel
 from tfbnn.training.stack import ELEMENTWISE, Stack
 from tfbnn.training.steps import NUMBERS_PER_CHUNK, Steps, specs
 
+WORTH_HALVING = 50_000  # steps of single models: then a stack is halved for each core, and compiled as often
+SMALLEST_TO_HALVE = 8
 NUMBERS_AT_ONCE = 2**28  # of a stack: variables, their optimizer's, and a chunk of noise; 1 GiB
 # What a config tells of a model's numbers and names, not of its graph: each model of a stack keeps its own.
 OF_EACH_MODEL = ("seed", "num_data", "num_samples", "beta", "initial_rho", "initial_scale", "loc_initializer")
@@ -50,12 +57,13 @@ def train_many(
         batch_size: B.
         validation_data: one tuple for all models, or a list with one a model: `val_log_likelihood` each epoch.
         callbacks: function of a model's number, 0 ... M - 1, that returns its Keras callbacks, which work by the epoch;
-            what they do to the weights is seen only when they stop the training of their model.
+            what they do to the weights is seen only when they stop the training of their model. They are called one
+            at a time, but from threads where stacks train side by side, each on a core.
         shuffle: whether each epoch of each model has another order.
         patience: as in `tfbnn.train`, for each model alone.
         validation_samples: as in `tfbnn.train`.
         jit_compile: as in `tfbnn.train`.
-        verbose: 0: silent; 1 or "auto": a bar for each stack; 2: one line at its end.
+        verbose: 0: silent; 1 or "auto": a bar; 2: one line at its end.
 
     Returns:
         The Keras `History` of each model.
@@ -74,20 +82,68 @@ def train_many(
     watched = _one_each("validation_data", validation_data, len(models))
     members = [Member(model, check_callbacks(callbacks(m) if callbacks else None), epochs, patience)
                for m, model in enumerate(models)]  # fmt: skip
-    failures: list[str] = []
-    for group in _stacks(models, rows, min(batch_size, len(rows[0]["y"]))):
+
+    def train_stack(group: list[int], after_epoch: Callable[[int], None]) -> None:
         stack = Stack([models[m] for m in group])
         steps = Steps(stack, jit_compile)
         validation = validation_of(stack, [watched[m] for m in group], validation_samples, patience)
         one_epoch = _epoch_of(steps, [rows[m] for m in group], batch_size, shuffle)
-        try:
-            run(stack, steps, one_epoch, _begun([members[m] for m in group]), range(epochs), validation,
-                _bar(epochs, verbose, len(group)))  # fmt: skip
-        except FloatingPointError:
-            failures.extend(f"models[{m}]: {members[m].failure}" for m in group if members[m].failure)
+        with contextlib.suppress(FloatingPointError):  # told below, when all have been trained
+            run(stack, steps, one_epoch, _begun([members[m] for m in group]), range(epochs), validation, after_epoch)
+
+    groups = _stacks(models, rows)
+    model_steps = sum(epochs * -(-len(one["y"]) // batch_size) for one in rows)
+    if model_steps >= WORTH_HALVING:
+        groups = _halved(groups, _cores())
+    _side_by_side(train_stack, groups, _bar(epochs, verbose))
+    failures = [f"models[{m}]: {member.failure}" for m, member in enumerate(members) if member.failure]
     if failures:
         raise FloatingPointError(" ".join(failures))
     return [member.history for member in members]
+
+
+def _cores() -> int:
+    """Stacks that run side by side: XLA runs one on one core of a CPU; a GPU runs one after another."""
+    return 1 if tf.config.list_physical_devices("GPU") else len(os.sched_getaffinity(0))
+
+
+def _halved(groups: list[list[int]], parts: int) -> list[list[int]]:
+    """The groups in smaller ones, until there are `parts` or all are small."""
+    groups = list(groups)
+    while len(groups) < parts and len(largest := max(groups, key=len)) >= SMALLEST_TO_HALVE:
+        groups.remove(largest)
+        groups += [largest[: len(largest) // 2], largest[len(largest) // 2 :]]
+    return groups
+
+
+class _StoppedWithOthers(Exception):
+    """Another stack was interrupted or has failed."""
+
+
+def _side_by_side(train_stack: Callable, groups: list[list[int]], bar: Callable[[int], None]) -> None:
+    """Trains the groups, as many at a time as there are cores; the bar is that of the first."""
+    stop = threading.Event()
+
+    def after_epoch(epochs_done: int, show: Callable[[int], None] = lambda epochs_done: None) -> None:
+        if stop.is_set():
+            raise _StoppedWithOthers
+        show(epochs_done)
+
+    workers = min(_cores(), len(groups))
+    if workers == 1:
+        for group in groups:
+            train_stack(group, functools.partial(after_epoch, show=bar))
+        return
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        shown = [functools.partial(after_epoch, show=bar), *[after_epoch] * (len(groups) - 1)]
+        futures = [pool.submit(train_stack, group, told) for group, told in zip(groups, shown, strict=True)]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _checked(models: Any) -> list[BayesianModel]:
@@ -143,7 +199,7 @@ def _refuse_other_shapes(m: int, models: Sequence[BayesianModel], rows: dict, fi
         raise invalid(f"data[{m}]", f"rows of the shapes of data[0]: {shapes[0]}", shapes[1])
 
 
-def _stacks(models: Sequence[BayesianModel], rows: Sequence[dict], batch_size: int) -> list[list[int]]:
+def _stacks(models: Sequence[BayesianModel], rows: Sequence[dict]) -> list[list[int]]:
     """Numbers of the models that are trained together."""
     alike: dict[Any, list[int]] = {}
     for m, model in enumerate(models):
@@ -185,7 +241,7 @@ def _begun(members: list[Member]) -> list[Member]:
     return members
 
 
-def _bar(epochs: int, verbose: Any, count: int) -> Callable[[int], None]:
+def _bar(epochs: int, verbose: Any) -> Callable[[int], None]:
     if not verbose:
         return lambda epochs_done: None
     bar = Progress(epochs, 1 if verbose in ("auto", True) else int(verbose))
