@@ -20,8 +20,10 @@ import clinic
 import tfbnn
 from tfbnn import cli
 from tfbnn.core.checks import InvalidInput
+from tfbnn.evaluation import score
+from tfbnn.recipes.run import build_model, prepare_data, train_model
 from tfbnn.training import checkpoint
-from toy import W, X, Y, assert_equal, model_of, network, train
+from toy import W, X, Y, assert_equal, model_of, network, numbers, train
 
 
 @pytest.fixture(autouse=True)
@@ -182,18 +184,18 @@ from toy import X, Y, model_of
 
 class Kill(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        if epoch == 3 and sys.argv[1] == "killed":
+        if epoch == 2 and sys.argv[1] == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
 
 model = model_of()
-tfbnn.train(model, X, Y, 6, 8, checkpoint=sys.argv[2], checkpoint_every=1, callbacks=[Kill()],
+tfbnn.train(model, X, Y, 4, 8, checkpoint=sys.argv[2], checkpoint_every=1, callbacks=[Kill()],
             resume=sys.argv[1] == "resumed", verbose=0)
 np.savez(sys.argv[2] + ".npz", *[v.numpy() for v in (*model.network.variables, *model.optimizer.variables)])
 """
 
 
 def test_a_killed_process_resumed_ends_with_the_same_bits(tmp_path):
-    """By XLA, in three processes."""
+    """By XLA, in two processes; the training that is not interrupted is done here."""
 
     def run(how, folder):
         arguments = [sys.executable, "-c", SCRIPT, how, str(folder), str(Path(__file__).parents[1])]
@@ -201,13 +203,14 @@ def test_a_killed_process_resumed_ends_with_the_same_bits(tmp_path):
 
     killed = run("killed", tmp_path / "a")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    for how, folder in (("resumed", tmp_path / "a"), ("whole", tmp_path / "b")):
-        done = run(how, folder)
-        assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "a.npz") as resumed, np.load(tmp_path / "b.npz") as whole:
-        assert set(resumed.files) == set(whole.files)
-        for name in whole.files:
-            np.testing.assert_array_equal(resumed[name], whole[name])
+    assert names(tmp_path / "a") == ["epoch-000001.npz", "epoch-000002.npz"]
+    done = run("resumed", tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    whole = plain()
+    train(whole, epochs=4, jit_compile=None)
+    with np.load(tmp_path / "a.npz") as resumed:
+        for mine, name in zip(numbers(whole), resumed.files, strict=True):
+            np.testing.assert_array_equal(resumed[name], mine)
 
 
 # --- damaged, newer, foreign ------------------------------------------------------------------------------------------
@@ -381,7 +384,6 @@ def test_the_command_interrupted_and_resumed_gives_the_model_of_one_that_was_not
     training = {"epochs": 4, "validation_fraction": 0.2, "learning_rate": {"class": "CosineDecay",
                 "initial_learning_rate": 0.05, "decay_steps": 20}}  # fmt: skip
     (tmp_path / "demo.yaml").write_text(yaml.safe_dump(clinic.recipe("rows.csv", "score", "Normal", training=training)))
-    assert command() == (0, "")
     with monkeypatch.context() as within:
         within.setattr(cli, "epoch_callback", lambda *_: Interrupt(1))
         code, told = command()
@@ -391,9 +393,14 @@ def test_the_command_interrupted_and_resumed_gives_the_model_of_one_that_was_not
     assert "--resume" in told
     folder = tmp_path / "saved_models"
     assert names(folder / ".clinic.checkpoints") == ["epoch-000002.npz"]
-    assert names(folder / "clinic") == ["1"]
+    assert names(folder) == [".clinic.checkpoints"]
     assert command("--resume") == (0, "")
     assert names(folder) == ["clinic"]
-    whole, resumed = (tfbnn.load_saved_model(folder / "clinic" / version) for version in "12")
-    assert resumed.about["scores"] == whole.about["scores"]
-    assert resumed.about["history"] == whole.about["history"]
+    served = tfbnn.load_saved_model(folder / "clinic")
+    recipe = tfbnn.Recipe.from_yaml("demo.yaml", ["export.path=whole"])
+    data = prepare_data(recipe)
+    whole = build_model(recipe, data)
+    assert served.about["history"] == train_model(recipe, data, whole)
+    x, y = data.arrays(data.held_out)
+    scores = score(whole.predict_distribution(x, recipe.prediction.num_samples), y, recipe.prediction.level)
+    assert served.about["scores"] == scores
