@@ -262,6 +262,15 @@ def test_patience_puts_the_weights_of_the_best_epoch_back():
         assert history[f"val_{name}"][best] == pytest.approx(evaluated[name], rel=1e-4), name
 
 
+def test_the_bar_shows_the_terms(capfd):
+    early = keras.callbacks.EarlyStopping(monitor="kl", mode="max", min_delta=1e9, patience=1)
+    train(model_of(), epochs=4, verbose=1, callbacks=[early])
+    shown = capfd.readouterr().out
+    for name in ("elbo", "log_likelihood", "kl", "beta", "2/4"):
+        assert name in shown
+    assert "3/4" not in shown
+
+
 def test_twin_without_patience_the_last_weights_stay():
     kept = Weights()
     model = model_of()
@@ -274,14 +283,13 @@ def test_twin_without_patience_the_last_weights_stay():
 
 
 def test_a_loss_that_is_not_finite_stops_and_gives_the_last_good_weights_back():
-    """A learning rate that grows without end from the third epoch on."""
-    optimizer = keras.optimizers.SGD(1e-3, momentum=0.5)
-    wild = keras.callbacks.LearningRateScheduler(lambda epoch: 1e-3 if epoch < 2 else 1e30)
-    model, good = model_of(optimizer=optimizer), model_of(optimizer=keras.optimizers.SGD(1e-3, momentum=0.5))
-    train(good, epochs=2)
+    """They are those of the second epoch, which goes uphill, and not those of the first, which early stopping kept."""
+    wild = keras.callbacks.LearningRateScheduler(lambda epoch: (1e-3, -1e-2, 1e30)[epoch])
+    model, good = (model_of(optimizer=keras.optimizers.SGD(1e-3, momentum=0.5)) for _ in range(2))
+    train(good, epochs=2, callbacks=[wild])
     with pytest.raises(FloatingPointError, match=r"Training stopped in epoch 3: .* those at the end of epoch 2"):
-        train(model, epochs=5, callbacks=[wild])
-    model.optimizer.learning_rate = 1e-3
+        train(model, epochs=3, callbacks=[wild], validation_data=(X, Y), patience=5)
+    model.optimizer.learning_rate = float(good.optimizer.learning_rate)
     assert_equal(model, good)
 
 
@@ -399,6 +407,12 @@ def test_mixed_precision_keeps_the_scaled_loss():
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
+def called_twice():
+    flipout = tfbnn.layers.DenseFlipout(3)
+    x = keras.Input((3,))
+    return model_of(keras.Model(x, tfbnn.layers.DenseFlipout(1)(flipout(flipout(x)))))
+
+
 def uncompiled():
     return tfbnn.BayesianModel(network(), "Normal")
 
@@ -442,6 +456,7 @@ REFUSALS = {
         {"x": tf.data.Dataset.from_tensor_slices((X, Y)).batch(8), "y": None, "sample_weight": W, "num_data": N},
         "`sample_weight`",
     ),
+    "Flipout called twice": (called_twice, {}, "Use DenseReparameterization"),
     "wrong width": (model_of, {"x": X[:, :2]}, "3"),
 }
 
@@ -452,9 +467,3 @@ def test_refuses(name):
     with pytest.raises((InvalidInput, ValueError)) as refused:
         train(make(), **arguments)
     assert told in str(refused.value)
-
-
-def test_refuses_strategies():
-    with tf.distribute.MirroredStrategy(["cpu:0", "cpu:0"][:1]).scope():
-        alone = model_of()
-    train(alone, epochs=1)  # one replica is one device
