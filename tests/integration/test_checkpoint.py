@@ -375,7 +375,7 @@ def test_the_command_interrupted_and_resumed_gives_the_model_of_one_that_was_not
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     clinic.rows().to_csv(tmp_path / "rows.csv", index=False)
-    training = {"epochs": 4, "validation_fraction": 0.2, "learning_rate": {"class": "CosineDecay",
+    training = {"epochs": 4, "batch_size": 64, "validation_fraction": 0.2, "learning_rate": {"class": "CosineDecay",
                 "initial_learning_rate": 0.05, "decay_steps": 20}}  # fmt: skip
     (tmp_path / "demo.yaml").write_text(yaml.safe_dump(clinic.recipe("rows.csv", "score", "Normal", training=training)))
     with monkeypatch.context() as within:
