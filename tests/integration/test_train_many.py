@@ -67,7 +67,7 @@ def test_models_of_other_data_rates_and_betas_end_as_when_trained_alone():
 def test_shared_rows_layers_with_state_and_xla():
     def make(m):
         keras.utils.set_random_seed(m)
-        layers = [tfbnn.layers.DenseFlipout(4), keras.layers.BatchNormalization(), tfbnn.layers.DenseFlipout(1)]
+        layers = [keras.layers.BatchNormalization(), tfbnn.layers.DenseFlipout(1)]
         optimizer = keras.optimizers.SGD(0.01, momentum=0.9, global_clipnorm=1.0)
         return model_of(keras.Sequential([keras.Input((3,)), *layers]), optimizer=optimizer, seed=m, train_samples=2)
 
