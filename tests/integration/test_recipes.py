@@ -75,6 +75,12 @@ def test_every_epoch_is_reported(run):
     assert np.isfinite(list(run.history.values())).all()
 
 
+def test_the_history_lies_beside_the_model(run, served):
+    assert served.about["history"] == run.history
+    frame = pd.read_csv(run.path / "assets.extra" / "history.csv", index_col="epoch")
+    pd.testing.assert_frame_equal(frame, pd.DataFrame(run.history).rename_axis("epoch"))
+
+
 def test_the_resolved_recipe_lies_beside_the_model(run, served):
     assert served.about["recipe"] == run.recipe.resolved()
     assert served.about["scores"] == run.scores

@@ -125,6 +125,10 @@ model.optimizer.learning_rate = 1e-3
 history = model.fit(x, y, batch_size=32, epochs=20, verbose=0).history
 answers["noise"] = {"difference": float(np.abs(first - second).max()), "history": history["loss"],
                     "kl": history["kl"][-1], "expected kl": float(model.kl_divergence()), "num_data": model.num_data}
+try:
+    tfbnn.train(model, x, y)
+except ValueError as error:
+    answers["loop"] = str(error)
 """
 
 
@@ -162,3 +166,7 @@ def test_replicas_draw_their_own_noise_and_report_the_whole(seen):
     assert trained["kl"] == pytest.approx(trained["expected kl"], rel=0.05)
     assert trained["num_data"] == 1000
     assert trained["history"][-1] < trained["history"][0]
+
+
+def test_the_loop_trains_on_one_device_and_says_so(seen):
+    assert "Use model.fit with strategies" in seen["loop"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import keras
 import pydantic
+import tensorflow as tf
 import yaml
 
 from tfbnn import likelihoods
@@ -234,11 +236,22 @@ def learning_rate_of(identifier: Any) -> Any:
     if not isinstance(identifier, Mapping) or "class" not in identifier:
         expected = f"a number above 0, or a mapping with `class` ({', '.join(known)}) and arguments"
         raise invalid("learning_rate", expected, identifier)
-    arguments = {key: value for key, value in identifier.items() if key != "class"}
+    of_kind = getattr(schedules, one_of("learning_rate.class", identifier["class"], known))
+    arguments = {key: _number_or_same(value) for key, value in identifier.items() if key != "class"}
     try:
-        return getattr(schedules, one_of("learning_rate.class", identifier["class"], known))(**arguments)
-    except TypeError as error:
-        raise invalid("learning_rate", f"the arguments of {identifier['class']}", arguments, f"{error}.") from None
+        schedule = of_kind(**arguments)
+        first = float(schedule(0))
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        mend = f"{' '.join(str(error).split()).rstrip('.')}."
+        raise invalid("learning_rate", f"the arguments of {identifier['class']}", arguments, mend) from None
+    if not 0 <= first < math.inf:
+        raise invalid("learning_rate", f"a {identifier['class']} that begins at 0 or more", first)
+    return schedule
+
+
+def _number_or_same(value: Any) -> Any:
+    number = as_number(value) if isinstance(value, str) else None
+    return value if number is None else number
 
 
 def likelihood_for(identifier: Any, num_classes: int | None) -> likelihoods.Likelihood:

@@ -71,9 +71,9 @@ class Member:
         self.done = waited or bool(self.model.stop_training)
 
     def end(self) -> None:
-        """Puts the values of the best epoch back, where `patience` watched, and ends the callbacks."""
+        """Puts the values of the best epoch back, where `patience` watched and nothing failed; ends the callbacks."""
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        if self.best:
+        if self.best and not self.failure:
             for variable, value in zip(trained_and_state(self.model), self.best, strict=True):
                 variable.assign(tf.reshape(value, variable.shape))
         with ONE_AT_A_TIME:

@@ -110,7 +110,12 @@ def train(
     validation = validation_of(stack, [validation_data], validation_samples, patience)
     bar = [Progress(epochs, 1 if verbose in ("auto", True) else int(verbose))] if verbose else []
     member = Member(model, [*callbacks, *bar], epochs, patience)
-    settings = {"batch size": batch_size, "shuffle": shuffle, "rows (checksum)": rows and _checksum(rows)}
+    settings = {
+        "batch size": batch_size,
+        "shuffle": shuffle,
+        "rows (checksum)": rows and _checksum(rows),
+        "validation rows (checksum)": validation and _checksum(validation.batches[0]),
+    }
     keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_every, stack, member, settings)
     first = keeper.begin(resume) if keeper else 0
     member.begin(first, keeper.logs if keeper else None)
@@ -146,7 +151,7 @@ def _refuse_beside_dataset(**given: Any) -> None:
             raise invalid(name, "None, because x is a dataset, which yields it", type(value).__name__)
 
 
-def _checksum(rows: dict) -> int:
+def _checksum(rows: Any) -> int:
     return functools.reduce(lambda crc, part: zlib.crc32(part.numpy().tobytes(), crc), keras.tree.flatten(rows), 0)
 
 

@@ -87,6 +87,8 @@ def select(
     one_of("by", by, CRITERIA)
     each = _combinations(candidates)
     x, y = np.asarray(x), np.asarray(y)
+    if x.ndim < 1 or y.ndim < 1 or len(x) != len(y):
+        raise invalid("y", f"a row for each of x, an array {list(x.shape)}", f"shape {list(y.shape)}")
     parts = _inner_splits(len(x), positive_integer("splits", splits), validation_fraction, seed, by)
     models = [_made(make, x[kept], y[kept], seed + s, one) for one in each for s, (kept, _) in enumerate(parts)]
     data = [(x[kept], y[kept]) for _ in each for kept, _ in parts]

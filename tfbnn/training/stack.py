@@ -232,8 +232,8 @@ class MemberRates(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _schedule(optimizer: keras.optimizers.Optimizer) -> Any:
-    described = optimizer.get_config()["learning_rate"]
-    return keras.optimizers.schedules.deserialize(described) if isinstance(described, dict) else None
+    rate = optimizer._learning_rate  # the property `learning_rate` tells a schedule's present number
+    return rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
 
 
 def _equal_shared(schedules: Sequence[Any]) -> list[Any]:

@@ -21,11 +21,14 @@ class Validation:
         stack: the models.
         batches: of each model: "x", "y", and "w" where rows have weights.
         num_samples: S of each model.
+
+    Attributes:
+        batches: as given.
     """
 
     def __init__(self, stack: Stack, batches: Sequence[Any], num_samples: Sequence[int]):
         self._stack = stack
-        self._batches = batches
+        self.batches = batches
         self._num_samples = num_samples
         self._draws = tf.function(self._draw_parameters, autograph=False, jit_compile=False, reduce_retracing=True)
 
@@ -36,7 +39,7 @@ class Validation:
         metrics: dict[str, Any] = {}
         model.reset_metrics()
         seed, samples = tf.constant(model.seed), self._num_samples[member]
-        for batch in self._batches[member]:
+        for batch in self.batches[member]:
             parameters, log_prob = self._draws(tf.constant(member), seed, samples, batch["x"], batch["y"])
             weight = batch.get("w", tf.ones_like(log_prob))
             total += float(tf.reduce_sum(weight * log_prob))

@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfbnn.core import noise
 from tfbnn.core.checks import InvalidInput
-from tfbnn.layers import DenseFlipout, DenseReparameterization
+from tfbnn.layers import DenseFlipout, DenseLocalReparameterization, DenseReparameterization
 
 
 def seed(number=0):
@@ -215,6 +216,55 @@ def test_blocks_are_fixed_by_their_number_and_all_draws_differ():
     second = plan.draw_block(seed(7), tf.constant(1))[1, "outputs"].numpy()
     np.testing.assert_array_equal(plan.draw_block(seed(7), tf.constant(0))[1, "outputs"], first)
     assert len(np.unique([first, second])) == first.size + second.size
+
+
+def laplace_posterior(dtype, shape, name, trainable, add_variable_fn):
+    loc = add_variable_fn(f"{name}_loc", shape, initializer="zeros", dtype=dtype, trainable=trainable)
+    return tfp.distributions.Independent(tfp.distributions.Laplace(loc, 1.0), len(shape))
+
+
+def plan_of_training(*layers):
+    network = keras.Sequential([keras.Input((3,)), *layers])
+    plan = noise.Plan(network.layers, coupling=None)
+    with noise.noise_scope(plan):
+        network(tf.ones([5, 3]), training=False)
+    return plan
+
+
+def test_a_plan_of_training_asks_as_the_layers_estimators_do():
+    """A row has noise of its own where the estimator gives it one."""
+    plan = plan_of_training(DenseLocalReparameterization(2), DenseReparameterization(1))
+    shapes = {key: list(request.shape) for key, request in plan.requests.items()}
+    assert shapes == {(0, "outputs"): [5, 2], (1, "kernel"): [2, 1], (1, "bias"): [1]}
+    assert plan.size == 10 + 2 + 1
+    assert not plan.follows_weights
+
+
+def test_draws_of_a_plan_are_fixed_by_their_seed_and_all_differ():
+    plan = plan_of_training(DenseLocalReparameterization(2), DenseReparameterization(1))
+    drawn = plan.draw(seed(7), 4)
+    assert {key: value.shape[0] for key, value in drawn.items()} == dict.fromkeys(plan.requests, 4)
+    again, other = plan.draw(seed(7), 4), plan.draw(seed(8), 4)
+    for key, value in drawn.items():
+        np.testing.assert_array_equal(again[key], value)
+        assert not np.intersect1d(other[key], value).size
+    every = np.concatenate([value.numpy().ravel() for value in drawn.values()])
+    assert len(np.unique(every)) == every.size
+
+
+def test_noise_that_follows_the_weights_is_drawn_by_the_tapes_seed():
+    layer = DenseReparameterization(2, kernel_posterior_fn=laplace_posterior, bias_posterior_fn="Deterministic")
+    plan = plan_of_training(layer)
+    assert plan.follows_weights
+    assert plan.draw(seed(), 3) == {}
+    assert plan.size == 0
+
+    def answer(number):
+        with noise.noise_scope(noise.Tape({}, [layer], seed=seed(number))):
+            return layer(tf.ones([1, 3]), training=False).numpy()
+
+    np.testing.assert_array_equal(answer(1), answer(1))
+    assert not np.intersect1d(answer(1), answer(2)).size
 
 
 def test_a_layer_that_is_called_twice_uses_one_weight_draw():

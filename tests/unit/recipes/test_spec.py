@@ -96,7 +96,7 @@ def test_keys_are_text(recipe, path):
         ("training__epochs", True, "no truth value"),
         ("training__batch_size", -32, "greater than 0"),
         ("training__train_samples", 0, "greater than 0"),
-        ("training__learning_rate", 0, "greater than 0"),
+        ("training__learning_rate", 0, "above 0"),
         ("training__learning_rate", float("inf"), "finite"),
         ("training__learning_rate", "fast", "number"),
         ("training__clipnorm", 0, "greater than 0"),
@@ -157,6 +157,33 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
     assert yaml.safe_load(path.read_text())["training"] == {"learning_rate": "1e-3", "beta": "5e-1"}
     training = Recipe.from_yaml(path).training
     assert (training.learning_rate, training.beta) == (1e-3, 0.5)
+
+
+def test_a_learning_rate_may_be_a_schedule_of_keras():
+    """Numbers that YAML takes for text are numbers here too."""
+    schedule = {"class": "ExponentialDecay", "initial_learning_rate": "1e-2", "decay_steps": 10, "decay_rate": 0.5}
+    training = Recipe.from_dict(content(training__learning_rate=schedule)).training
+    assert [float(training.rate()(step)) for step in (0, 10)] == pytest.approx([0.01, 0.005])
+    assert training.learning_rate == schedule
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"class": "CosineDcay"}, ["`training.learning_rate.class`", "CosineDecay"]),
+        ({"class": "deserialize"}, ["`training.learning_rate.class`", "CosineDecay"]),
+        ({"class": None}, ["`training.learning_rate.class`", "CosineDecay"]),
+        ({"decay": 3}, ["`training.learning_rate`", "'decay'"]),
+        ({"decay_steps": 0}, ["`training.learning_rate`", "must be > 0"]),
+        ({"initial_learning_rate": "fast"}, ["`training.learning_rate`", "the arguments of CosineDecay"]),
+        ({"initial_learning_rate": None}, ["`training.learning_rate`", "the arguments of CosineDecay"]),
+        ({"initial_learning_rate": -0.1}, ["`training.learning_rate`", "begins at 0 or more"]),
+    ],
+)
+def test_schedules_that_cannot_work_are_refused(changes, parts):
+    schedule = {"class": "CosineDecay", "initial_learning_rate": 0.1, "decay_steps": 10, **changes}
+    with refuses(*parts):
+        Recipe.from_dict(content(training__learning_rate=schedule))
 
 
 def test_patience_needs_rows_to_watch():
