@@ -74,8 +74,8 @@ def train(
             Ctrl-C finishes the epoch and saves.
         checkpoint_every: epochs between checkpoints.
         resume: goes on from the newest checkpoint in `checkpoint`, where there is one. For equal arguments the
-            result is, to the last bit, that of a training that was never interrupted; callbacks with a memory of
-            their own (other than `patience`) begin anew.
+            result is, to the last bit, that of a training that was never interrupted. What keeps a memory of its own
+            begins anew: callbacks (not `patience`), and a dataset that shuffles itself or does not end.
         jit_compile: whether XLA compiles the steps; None: wherever the network leaves all noise to the loop.
         verbose: 0: silent; 1 or "auto": a bar; 2: one line at the end.
 

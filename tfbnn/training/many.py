@@ -26,8 +26,6 @@ from tfbnn.training.steps import NUMBERS_PER_CHUNK, Steps, specs
 WORTH_HALVING = 50_000  # steps of single models: then a stack is halved for each core, and compiled as often
 SMALLEST_TO_HALVE = 8
 NUMBERS_AT_ONCE = 2**28  # of a stack: variables, their optimizer's, and a chunk of noise; 1 GiB
-# What a config tells of a model's numbers and names, not of its graph: each model of a stack keeps its own.
-OF_EACH_MODEL = ("seed", "num_data", "num_samples", "beta", "initial_rho", "initial_scale", "loc_initializer")
 
 
 def train_many(
@@ -222,7 +220,7 @@ def _graph_of(model: BayesianModel) -> str | None:
     settings = optimizer.get_config()
     if type(optimizer).__name__ not in ELEMENTWISE or settings.get("weight_decay") or settings.get("use_ema"):
         return None
-    config = described(model, OF_EACH_MODEL)
+    config = described(model, numbers=False)
     settings = {key: value for key, value in settings.items() if key not in ("name", "learning_rate")}
     return config and json.dumps([config, type(optimizer).__name__, settings], default=str)
 
