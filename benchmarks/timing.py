@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -36,6 +37,13 @@ def table(seconds: Mapping[str, list[float]], reference: str) -> str:
         low, high = 1e3 * min(times), 1e3 * max(times)
         lines.append(f"| {name} | {1e3 * statistics.median(times):.1f} | {low:.1f} - {high:.1f} | {ratio:.2f} |")
     return "\n".join(lines)
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, of a command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, received {text!r}")
+    return int(text)
 
 
 def commit() -> str:

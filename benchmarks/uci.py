@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of sets, or of one set")
     parser.add_argument("--published", type=Path, help="CSV; default: ../published/uci_regression.csv beside the data")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--splits", type=int, help="only the first so many")
+    parser.add_argument("--splits", type=timing.positive, help="only the first so many")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of uci.md and uci.json")
     given = parser.parse_args(arguments)
     try:
@@ -71,19 +71,23 @@ def main(arguments: list[str]) -> None:
         splits = {folder.name: read_set(folder, given.splits) for folder in folders}  # all read before hours of work
     except InvalidInput as error:
         sys.exit(f"Error: {error}")
-    published = read_published(given.published or given.data.parent / "published" / "uci_regression.csv")
-    results = []
+    published = read_published(given.published or published_beside(given.data))
+    given.out.mkdir(parents=True, exist_ok=True)
+    results: list[dict] = []
     for name, parts in splits.items():
         for method in given.methods:
             results.append({"set": name, "method": method, **run(METHODS[method], parts)})
             print(summary(results[-1]), flush=True)
-    text = report(results, published)
-    given.out.mkdir(parents=True, exist_ok=True)
+            write(given.out, results, published)
+    print(f"\n{report(results, published)}\nWritten: {given.out}/uci.md, {given.out}/uci.json")
+
+
+def write(folder: Path, results: list[dict], published: list[dict[str, str]]) -> None:
+    """The tables as Markdown, everything as JSON; after each set, so that hours of work are not lost."""
     about = {"machine": timing.machine(), "commit": timing.commit(), "date": time.strftime("%Y-%m-%d")}
-    methods = {name: dataclasses.asdict(METHODS[name]) for name in given.methods}
-    (given.out / "uci.json").write_text(json.dumps({**about, "methods": methods, "results": results}, indent=1))
-    (given.out / "uci.md").write_text(text)
-    print(f"\n{text}\nWritten: {given.out}/uci.md, {given.out}/uci.json")
+    methods = {name: dataclasses.asdict(METHODS[name]) for name in {result["method"] for result in results}}
+    (folder / "uci.json").write_text(json.dumps({**about, "methods": methods, "results": results}, indent=1))
+    (folder / "uci.md").write_text(report(results, published))
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -111,7 +115,10 @@ def read_set(folder: Path, at_most: int | None = None) -> list[Split]:
     target = _indices(folder / "index_target.txt", data.shape[1], "column")
     if len(target) != 1:
         raise invalid(str(folder / "index_target.txt"), "one column", target.tolist())
-    names = sorted(folder.glob("index_train_*.txt"), key=lambda path: int(path.stem.rsplit("_", 1)[1]))
+    if target[0] in features:
+        raise invalid(str(folder / "index_features.txt"), "columns other than the target's", int(target[0]))
+    numbered = [path for path in folder.glob("index_train_*.txt") if path.stem.rsplit("_", 1)[1].isdecimal()]
+    names = sorted(numbered, key=lambda path: int(path.stem.rsplit("_", 1)[1]))
     if not names:
         raise invalid(str(folder), "splits: index_train_0.txt, index_test_0.txt, ...", "a folder without")
     return [_split(data, features, target[0], name) for name in names[:at_most]]
@@ -120,7 +127,13 @@ def read_set(folder: Path, at_most: int | None = None) -> list[Split]:
 def _split(data: np.ndarray, features: np.ndarray, target: int, name: Path) -> Split:
     train = _indices(name, len(data), "row")
     test = _indices(name.with_name(name.name.replace("train", "test")), len(data), "row")
+    if shared := len(np.intersect1d(train, test)):
+        print(f"Warning: {shared} rows of {name} are test rows of the same split: its figures are too good.")
     x, y = data[:, features], data[:, target]
+    if len(train) < 2 or not np.ptp(y[train]) > 0:
+        raise invalid(
+            str(name), "two training rows or more whose targets vary", f"{len(train)} of target {y[train[0]]}"
+        )
     mean, scale = x[train].mean(axis=0), x[train].std(axis=0)
     x = ((x - mean) / np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1.0), scale, 1.0)).astype(np.float32)
     return Split(x[train], y[train].astype(np.float32), x[test], y[test].astype(np.float32))
@@ -139,6 +152,8 @@ def _indices(path: Path, size: int, what: str) -> np.ndarray:
 def _numbers(path: Path, dtype: type) -> np.ndarray:
     if not path.is_file():
         raise invalid(str(path), "a file", "none of this name")
+    if not path.read_text(encoding="utf-8", errors="replace").strip():
+        raise invalid(str(path), "numbers", "an empty file")
     try:
         numbers = np.loadtxt(path, dtype)
     except ValueError as error:
@@ -146,6 +161,12 @@ def _numbers(path: Path, dtype: type) -> np.ndarray:
     if not np.isfinite(numbers).all():
         raise invalid(str(path), "finite numbers", "NaN or infinite ones")
     return numbers
+
+
+def published_beside(data: Path) -> Path:
+    """Where the published figures lie beside a folder of sets, or of one."""
+    places = [folder / "published" / "uci_regression.csv" for folder in (data.parent, data.parent.parent)]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def read_published(path: Path) -> list[dict[str, str]]:
@@ -175,12 +196,12 @@ def run(method: Method, splits: list[Split]) -> dict:
     asked = make(method, splits[0], 0, 1)  # one graph of prediction serves all
     asked.build_for(splits[0].x)
     for k, split in enumerate(splits):
-        drawn = []
+        predictions = []
         for (of, seed), model in zip(members, models, strict=True):
             if of == k:
                 asked.set_weights(model.get_weights())
-                drawn.append(asked.predict_distribution(split.x_test, method.draws, seed=seed).parameters)
-        scores.append(score(tfbnn.Prediction(np.concatenate(drawn), asked.likelihood), split.y_test))
+                predictions.append(asked.predict_distribution(split.x_test, method.draws, seed=seed))
+        scores.append(score(tfbnn.Prediction.mixture_of(predictions), split.y_test))
     return {
         "splits": scores,
         "rows": [len(splits[0].x), len(splits[0].x_test)],
@@ -231,9 +252,9 @@ def score(prediction: tfbnn.Prediction, y: np.ndarray) -> dict[str, float]:
 
 
 def mean_and_error(result: dict, metric: str) -> tuple[float, float]:
-    """Mean over the splits and its standard error."""
+    """Mean over the splits and its standard error, std / sqrt(n) as in the published tables; nan of one split."""
     values = np.array([split[metric] for split in result["splits"]])
-    return float(values.mean()), float(values.std() / np.sqrt(len(values)))
+    return float(values.mean()), float(values.std() / np.sqrt(len(values))) if len(values) > 1 else np.nan
 
 
 def coverage(results: list[dict]) -> float:

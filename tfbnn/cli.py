@@ -136,7 +136,8 @@ def train(
             out.print("The training that was interrupted before is replaced; --resume would go on with it.")
         with progress_bar() as bar:
             result = run_recipe(loaded, [epoch_callback(bar, loaded.training)], data=data, resume=resume)
-    print_elbo(result.elbo, chance_log_likelihood(data))
+    share = result.elbo.num_data / len(data.train.target)  # of the training rows; the others chose the epoch
+    print_elbo(result.elbo, share * chance_log_likelihood(data))
     print_unsettled(result.history["kl"], loaded.training.epochs)
     print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
     out.print(escape(f"\nSavedModel      {result.path}/"), soft_wrap=True)

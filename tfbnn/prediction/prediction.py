@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,27 @@ class Prediction:
     def __init__(self, parameters: Any, likelihood: Likelihood):
         self.parameters = np.asarray(parameters, np.float32)
         self.likelihood = likelihood
+
+    @classmethod
+    def mixture_of(cls, predictions: Sequence[Prediction]) -> Prediction:
+        """The equal mixture of predictions of the same rows, such as those of an ensemble's members.
+
+        Args:
+            predictions: of models with equal likelihoods, each of the same number of draws.
+
+        Raises:
+            InvalidInput: where rows, draws or kinds of likelihood differ.
+
+        Example:
+            >>> models = [make(seed) for seed in range(5)]
+            >>> tfbnn.train_many(models, (x, y), epochs=300)
+            >>> prediction = Prediction.mixture_of([model.predict_distribution(x_test) for model in models])
+        """
+        kinds = {(type(one.likelihood).__name__, one.parameters.shape) for one in predictions}
+        if len(kinds) != 1:
+            expected = "predictions of the same rows, draws and likelihood"
+            raise invalid("predictions", expected, sorted(kinds))
+        return cls(np.concatenate([one.parameters for one in predictions]), predictions[0].likelihood)
 
     def __repr__(self) -> str:
         return f"<Prediction of {self.num_rows} rows by {self.num_samples} draws, {type(self.likelihood).__name__}>"

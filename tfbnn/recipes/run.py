@@ -106,7 +106,7 @@ def run_recipe(
     x, y = data.arrays(data.held_out)
     prediction = model.predict_distribution(x, recipe.prediction.num_samples)
     scores = score(prediction, y, recipe.prediction.level)
-    elbo = _elbo_after_training(data, model)
+    elbo = _elbo_after_training(recipe, data, model)
     path = _export(recipe, data, model, scores, history)
     shutil.rmtree(checkpoint_path(recipe), ignore_errors=True)
     return RecipeResult(recipe, data, model, history, elbo, scores, path)
@@ -205,6 +205,13 @@ def checkpoint_path(recipe: Recipe) -> Path:
     return path.parent / f".{path.name}.checkpoints"
 
 
+def validation_split(recipe: Recipe, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the training rows are trained on, and which `val_log_likelihood` is measured on."""
+    watched = round(num_rows * recipe.training.validation_fraction)
+    order = np.random.default_rng(recipe.seed).permutation(num_rows)
+    return order[watched:], order[:watched]
+
+
 def train_model(
     recipe: Recipe,
     data: PreparedData,
@@ -216,12 +223,10 @@ def train_model(
     """Trains the model in place; returns the history."""
     spec = recipe.training
     x, y = data.arrays(data.train)
-    validation = round(len(x) * spec.validation_fraction)
-    order = np.random.default_rng(recipe.seed).permutation(len(x))
-    kept, watched = order[validation:], order[:validation]
+    kept, watched = validation_split(recipe, len(x))
     if not len(kept):
         raise invalid("training.validation_fraction", "a share that leaves rows to train on", spec.validation_fraction)
-    if spec.patience and not validation:
+    if spec.patience and not len(watched):
         mend = f"There are {len(x)} training rows."
         raise invalid("training.validation_fraction", "a share of one row or more", spec.validation_fraction, mend)
     model.compile(keras.optimizers.Adam(spec.rate(), clipnorm=spec.clipnorm))
@@ -231,7 +236,7 @@ def train_model(
         y[kept],
         epochs=spec.epochs,
         batch_size=spec.batch_size,
-        validation_data=(x[watched], y[watched]) if validation else None,
+        validation_data=(x[watched], y[watched]) if len(watched) else None,
         callbacks=list(callbacks),
         patience=spec.patience,
         checkpoint=checkpoint_path(recipe),
@@ -242,9 +247,10 @@ def train_model(
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 
-def _elbo_after_training(data: PreparedData, model: BayesianModel) -> ElboTerms:
+def _elbo_after_training(recipe: Recipe, data: PreparedData, model: BayesianModel) -> ElboTerms:
     x, y = data.arrays(data.train)
-    terms = model.elbo_terms(x, y, num_samples=100)
+    kept, _ = validation_split(recipe, len(x))
+    terms = model.elbo_terms(x[kept], y[kept], num_samples=100)
     numbers = {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms)}
     return ElboTerms(**keras.tree.map_structure(float, numbers))
 

@@ -53,6 +53,16 @@ def build_network(model: keras.Model, x: Any) -> None:
     model(keras.tree.map_structure(lambda part: keras.KerasTensor([None, *part.shape[1:]], _dtype(part)), like))
 
 
+def check_width(where: str, model: keras.Model, x: Any) -> None:
+    """Raises where the one input of the network has another shape than rows x, where the network tells it."""
+    parts, inputs = keras.tree.flatten(x), getattr(model.network, "inputs", None) or []
+    if len(parts) == len(inputs) == 1 and not tf.TensorShape(parts[0].shape[1:]).is_compatible_with(
+        inputs[0].shape[1:]
+    ):
+        expected = f"rows of shape {list(inputs[0].shape[1:])}, as the network takes"
+        raise invalid(where, expected, f"shape {list(parts[0].shape)}")
+
+
 def _dtype(part: Any) -> str:
     dtype = tf.as_dtype(part.dtype).name
     return keras.config.floatx() if dtype == "float64" else dtype

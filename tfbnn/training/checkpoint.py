@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import uuid
@@ -11,8 +12,9 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -57,6 +59,29 @@ class Checkpoints:
     def __init__(self, folder: Any, of: Mapping[str, Any]):
         self.folder = Path(folder)
         self.of = json.loads(json.dumps(of))
+        self._lock: TextIO | None = None
+
+    def lock(self) -> None:
+        """Keeps other trainings out of the folder, until `unlock` or the end of the process.
+
+        Raises:
+            InvalidInput: where another one has it, or it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - open as long as the training runs
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.unlock()
+            mend = "Wait for that one to end, or give another folder (recipes: another name or export.path)."
+            raise invalid("checkpoint", "a folder that no other training uses now", str(self.folder), mend) from None
+        except OSError as error:
+            raise self._not_written(self.folder, error) from error
+
+    def unlock(self) -> None:
+        """Lets other trainings use the folder."""
+        if self._lock is not None:
+            self._lock.close()
 
     def files(self) -> list[Path]:
         """Checkpoints that are there, the newest first."""
@@ -157,11 +182,12 @@ class Keeper:
         self._stack = stack
         self._every = positive_integer("checkpoint_every", every)
         model = member.model
+        self._rate = _rate(model.optimizer)
         self._checkpoints = Checkpoints(
             folder,
             {
                 "variables": [[list(v.shape), str(v.dtype)] for v in stack.variables],
-                "optimizer": {"class": type(model.optimizer).__name__, **_without_name(model.optimizer.get_config())},
+                "optimizer": {"class": type(model.optimizer).__name__, **_settings(model.optimizer)},
                 "beta": repr(model.beta),
                 "seed": model.seed,
                 "number of training rows": model.num_data,
@@ -172,10 +198,12 @@ class Keeper:
 
     def begin(self, resume: bool) -> int:
         """Takes the newest checkpoint back, or removes those of an earlier training; returns the epochs done."""
+        self._checkpoints.lock()
         found = self._checkpoints.newest() if resume else None
         if found is None:
             self._checkpoints.remove()
             return 0
+        self._take_rate(found.about["rates"])
         self._stack.write_back([0], [tf.constant(value) for value in found.values])
         member = self.member
         present = dict(zip(found.about["layers"], _of_layers(member.model), strict=True))
@@ -184,6 +212,17 @@ class Keeper:
         member.best_score, member.best_epoch = found.about["best"]
         member.done = found.about["done"]
         return found.epoch
+
+    def end(self) -> None:
+        """Lets other trainings use the folder."""
+        self._checkpoints.unlock()
+
+    def _take_rate(self, rates: list[float | None]) -> None:
+        """Refuses a learning rate that is neither the one at the start nor the one that callbacks had set."""
+        if self._rate not in rates:
+            started = f"one that was begun with {rates[0]}, which {self._checkpoints.folder} has"
+            raise invalid("optimizer.learning_rate", started, self._rate, "Resume with that one, or train anew.")
+        self._rate = rates[0]
 
     def after_epoch(self, epochs_done: int, at_once: bool = False) -> None:
         """Writes a checkpoint where it is time for one."""
@@ -195,6 +234,7 @@ class Keeper:
             "best": [member.best_score, member.best_epoch],
             "done": member.done,
             "layers": _of_layers(member.model),
+            "rates": [self._rate, _rate(member.model.optimizer)],
         }
         values = [value.numpy() for value in self._stack.copy()]
         self._checkpoints.save(Checkpoint(epochs_done, values, about, [np.asarray(value) for value in member.best]))
@@ -229,8 +269,15 @@ def _storable(value: np.ndarray) -> np.ndarray:
     return value.astype(np.float32) if value.dtype.kind == "V" or value.dtype.name == "bfloat16" else value
 
 
-def _without_name(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in config.items() if key != "name"}
+def _settings(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """What an optimizer is made with, but for a learning rate that is a number, which callbacks may change."""
+    left_out = {"name"} if _rate(optimizer) is None else {"name", "learning_rate"}
+    return {key: _plain(value) for key, value in optimizer.get_config().items() if key not in left_out}
+
+
+def _rate(optimizer: keras.optimizers.Optimizer) -> float | None:
+    """The learning rate now, where it is a number; None where it is a schedule."""
+    return _plain(float(optimizer.learning_rate)) if isinstance(optimizer.learning_rate, keras.Variable) else None
 
 
 def _plain(value: Any) -> Any:

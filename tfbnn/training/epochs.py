@@ -19,6 +19,7 @@ from tfbnn.training.steps import Steps
 from tfbnn.training.validation import Validation
 
 MONITORED = "val_log_likelihood"
+AfterEpoch = Callable[[int, dict[str, float]], None]  # epochs done, means of the logs of the models that trained
 ONE_AT_A_TIME = threading.RLock()  # callbacks of stacks that train side by side
 
 
@@ -84,6 +85,10 @@ class Member:
         self.failure, self.done = failure, True
 
 
+def silent(epochs_done: int, logs: dict[str, float]) -> None:
+    """Does nothing after an epoch."""
+
+
 def trained_and_state(model: BayesianModel) -> list[keras.Variable]:
     """The variables that early stopping puts back: all but the optimizer's."""
     return [*model.trainable_variables, *state_of(model)]
@@ -96,7 +101,7 @@ def run(
     members: Sequence[Member],
     epochs: Iterable[int],
     validation: Validation | None,
-    after_epoch: Callable[[int], None] = lambda epochs_done: None,
+    after_epoch: AfterEpoch,
 ) -> None:
     """Epochs of all members until each is done; the models then have their weights.
 
@@ -107,7 +112,7 @@ def run(
         members: one a model; begun.
         epochs: numbers of the epochs.
         validation: scores a model, or None.
-        after_epoch: called with the number of epochs done; what it raises ends the training.
+        after_epoch: told of each epoch; what it raises ends the training.
 
     Raises:
         FloatingPointError: where loss or weights of a model stopped being finite; it has its last good weights, and
@@ -123,16 +128,17 @@ def run(
         stack.read_rates()
         values = np.reshape(one_epoch().numpy(), [stack.size, -1])
         finite = stack.finite() & np.isfinite(values).all(axis=1)
+        told = []
         for m in active:
             logs = {name: float(value) for name, value in zip(steps.names, values[m], strict=True)}
             if finite[m]:
-                _end_epoch(stack, members[m], m, epoch, logs, validation)
+                told.append(_end_epoch(stack, members[m], m, epoch, logs, validation))
             else:
                 stack.write_back([m], good)
                 members[m].fail(stopped_training(f"epoch {epoch + 1}", logs, good_epoch))
         good, good_epoch = stack.copy(), epoch
-        if finite[active].any():
-            after_epoch(epoch + 1)
+        if told:
+            after_epoch(epoch + 1, {name: float(np.mean([logs[name] for logs in told])) for name in told[0]})
     stack.write_back([m for m, f in enumerate(members) if not f.done and not read_weights(f.callbacks)])
     for member in members:
         member.end()
@@ -141,7 +147,7 @@ def run(
 
 def _end_epoch(
     stack: Stack, member: Member, m: int, epoch: int, logs: dict[str, float], validation: Validation | None
-) -> None:
+) -> dict[str, float]:
     if validation is not None:
         logs = logs | validation(m)
     before = read_weights(member.callbacks)  # what callbacks then do to the weights stays
@@ -150,6 +156,7 @@ def _end_epoch(
     member.end_epoch(epoch, logs, lambda: [part for parts in stack.values_of(m) for part in parts])
     if member.done and not before:
         stack.write_back([m])
+    return logs
 
 
 def _raise_failures(members: Sequence[Member]) -> None:

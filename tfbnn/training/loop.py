@@ -18,7 +18,7 @@ from tfbnn.core.checks import invalid, positive_integer
 from tfbnn.training import arrays
 from tfbnn.training.callbacks import Progress, check_callbacks
 from tfbnn.training.checkpoint import Keeper
-from tfbnn.training.epochs import Member, run
+from tfbnn.training.epochs import AfterEpoch, Member, run, silent
 from tfbnn.training.model import BayesianModel
 from tfbnn.training.stack import Stack
 from tfbnn.training.steps import Steps
@@ -69,7 +69,8 @@ def train(
         steps_per_epoch: batches an epoch, of a dataset that does not end.
         patience: epochs without a better `val_log_likelihood` after which training stops; the weights of the best
             epoch are put back, also where training ends before. None: no early stopping.
-        validation_samples: S of `val_log_likelihood`; None: the model's `num_samples`.
+        validation_samples: S of `val_log_likelihood` and of the metrics of `compile`, which are computed on validation
+            rows alone (`val_mae`, ...); None: the model's `num_samples`.
         checkpoint: folder in which the state is kept, every `checkpoint_every` epochs and at the end; with it,
             Ctrl-C finishes the epoch and saves.
         checkpoint_every: epochs between checkpoints.
@@ -96,17 +97,14 @@ def train(
     epochs, batch_size = positive_integer("epochs", epochs), positive_integer("batch_size", batch_size)
     callbacks = check_callbacks(callbacks)
     check_model(model)
-    if isinstance(x, tf.data.Dataset):
-        _refuse_beside_dataset(y=y, sample_weight=sample_weight)
+    _check_sources(x, y, sample_weight, steps_per_epoch)
     rows = None if isinstance(x, tf.data.Dataset) else rows_of(model, x, y, sample_weight)
     model.num_data = model.choose_num_data(num_data, arrays.training_rows(x, None if rows is None else len(rows["y"])))
     model.build_for(x)
+    if rows is not None:
+        arrays.check_width("x", model, rows["x"])
     steps = _steps_of(model, jit_compile)
     stack = steps.stack
-    if rows is None:
-        one_epoch = _epoch_of_dataset(steps, x, steps_per_epoch)
-    else:
-        one_epoch = _epoch_of_rows(steps, rows, batch_size, shuffle)
     validation = validation_of(stack, [validation_data], validation_samples, patience)
     bar = [Progress(epochs, 1 if verbose in ("auto", True) else int(verbose))] if verbose else []
     member = Member(model, [*callbacks, *bar], epochs, patience)
@@ -119,6 +117,10 @@ def train(
     keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_every, stack, member, settings)
     first = keeper.begin(resume) if keeper else 0
     member.begin(first, keeper.logs if keeper else None)
+    if rows is None:
+        one_epoch = _epoch_of_dataset(steps, x, steps_per_epoch, first)
+    else:
+        one_epoch = _epoch_of_rows(steps, rows, batch_size, shuffle)
     with finishing_epochs(keeper) as after_epoch:
         run(stack, steps, one_epoch, [member], range(first, epochs), validation, after_epoch)
     return member.history
@@ -145,10 +147,19 @@ def rows_of(model: BayesianModel, x: Any, y: Any, sample_weight: Any, names: tup
     return found if weight is None else {**found, "w": tf.constant(weight, tf.float32)}
 
 
-def _refuse_beside_dataset(**given: Any) -> None:
-    for name, value in given.items():
+def _check_sources(x: Any, y: Any, sample_weight: Any, steps_per_epoch: int | None) -> None:
+    """Raises where arguments do not go with arrays, or with a dataset."""
+    if not isinstance(x, tf.data.Dataset):
+        if steps_per_epoch is not None:
+            raise invalid("steps_per_epoch", "None, because x is no dataset: an epoch has all rows", steps_per_epoch)
+        return
+    for name, value in {"y": y, "sample_weight": sample_weight}.items():
         if value is not None:
             raise invalid(name, "None, because x is a dataset, which yields it", type(value).__name__)
+    if steps_per_epoch is not None:
+        positive_integer("steps_per_epoch", steps_per_epoch)
+    elif x.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise invalid("steps_per_epoch", "how many batches of the endless dataset x are an epoch", None)
 
 
 def _checksum(rows: Any) -> int:
@@ -165,10 +176,12 @@ def _epoch_of_rows(steps: Steps, rows: dict, batch_size: int, shuffle: bool) -> 
     return lambda: steps.epoch(rows, num_rows, min(batch_size, num_rows), shuffle)
 
 
-def _epoch_of_dataset(steps: Steps, dataset: tf.data.Dataset, steps_per_epoch: int | None) -> Callable[[], tf.Tensor]:
+def _epoch_of_dataset(
+    steps: Steps, dataset: tf.data.Dataset, steps_per_epoch: int | None, first: int
+) -> Callable[[], tf.Tensor]:
     """Epochs of a dataset, `BATCHES_AT_ONCE` on the device together; one of `steps_per_epoch` goes on where it was."""
     model = steps.stack.lead
-    endless = iter(dataset) if steps_per_epoch else None
+    endless = iter(dataset.skip(first * steps_per_epoch)) if steps_per_epoch else None
 
     def one_epoch() -> tf.Tensor:
         batches = iter(dataset) if endless is None else itertools.islice(endless, steps_per_epoch)
@@ -176,8 +189,9 @@ def _epoch_of_dataset(steps: Steps, dataset: tf.data.Dataset, steps_per_epoch: i
         for group in _alike(batch_of(model, batch) for batch in batches):
             sums += steps.batches(keras.tree.map_structure(lambda *parts: tf.stack(parts), *group))
             count += len(group)
-        if not count:
-            raise invalid("x", "a dataset with batches left for this epoch", "none", "Use dataset.repeat().")
+        if not count or (steps_per_epoch and count < steps_per_epoch):
+            expected = f"a dataset with {steps_per_epoch or 1} batches or more for each epoch"
+            raise invalid("x", expected, f"one with {count} left", "Use dataset.repeat(), or fewer steps_per_epoch.")
         return sums / count
 
     return one_epoch
@@ -225,10 +239,16 @@ def validation_of(
 
 def _validation_batches(model: BayesianModel, data: Any) -> Any:
     if isinstance(data, tf.data.Dataset):
-        return [batch_of(model, batch) for batch in data]
+        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise invalid("validation_data", "a dataset that ends", "an endless one", "Use dataset.take(batches).")
+        batches = [batch_of(model, batch) for batch in data]
+        if not batches:
+            raise invalid("validation_data", "one batch or more", "an empty dataset")
+        return batches
     data = arrays.prepare_validation(data, model.likelihood)
     if not isinstance(data, tuple | list):
         raise invalid("validation_data", "(x, y), (x, y, sample_weight), or a tf.data.Dataset", type(data).__name__)
+    arrays.check_width("validation_data[0]", model, data[0])
     return in_batches(batch_of(model, tuple(data)))
 
 
@@ -244,13 +264,13 @@ def check_model(model: BayesianModel) -> None:
 
 
 @contextlib.contextmanager
-def finishing_epochs(keeper: Keeper | None) -> Iterator[Callable[[int], None]]:
+def finishing_epochs(keeper: Keeper | None) -> Iterator[AfterEpoch]:
     """Yields what to call after each epoch: it keeps checkpoints, and ends the training that Ctrl-C has stopped.
 
     With checkpoints, the first Ctrl-C lets the epoch end; the second one stops at once.
     """
     if keeper is None:
-        yield lambda epochs_done: None
+        yield silent
         return
     asked: list[int] = []
     python_handles = signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -261,7 +281,7 @@ def finishing_epochs(keeper: Keeper | None) -> Iterator[Callable[[int], None]]:
             raise KeyboardInterrupt
         asked.append(number)
 
-    def after_epoch(epochs_done: int) -> None:
+    def after_epoch(epochs_done: int, logs: dict[str, float]) -> None:
         keeper.after_epoch(epochs_done, at_once=bool(asked))
         if asked:
             raise KeyboardInterrupt(keeper.told(epochs_done))
@@ -270,5 +290,6 @@ def finishing_epochs(keeper: Keeper | None) -> Iterator[Callable[[int], None]]:
     try:
         yield after_epoch
     finally:
+        keeper.end()
         if ours:
             signal.signal(signal.SIGINT, before)

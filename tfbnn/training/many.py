@@ -6,9 +6,10 @@ import concurrent.futures
 import contextlib
 import functools
 import json
+import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ import tensorflow as tf
 from tfbnn.core.checks import invalid, positive_integer
 from tfbnn.training.callbacks import Progress, check_callbacks
 from tfbnn.training.description import described
-from tfbnn.training.epochs import Member, run
+from tfbnn.training.epochs import AfterEpoch, Member, run, silent
 from tfbnn.training.loop import check_model, rows_of, validation_of
 from tfbnn.training.model import BayesianModel
 from tfbnn.training.stack import ELEMENTWISE, Stack
@@ -25,7 +26,7 @@ from tfbnn.training.steps import NUMBERS_PER_CHUNK, Steps, specs
 
 WORTH_HALVING = 50_000  # steps of single models: then a stack is halved for each core, and compiled as often
 SMALLEST_TO_HALVE = 8
-NUMBERS_AT_ONCE = 2**28  # of a stack: variables, their optimizer's, and a chunk of noise; 1 GiB
+NUMBERS_AT_ONCE = 2**28  # of a stack: variables, their optimizer's, rows, and a chunk of noise; 1 GiB
 
 
 def train_many(
@@ -74,6 +75,31 @@ def train_many(
         >>> models = [make(seed) for seed in range(5)]
         >>> histories = tfbnn.train_many(models, (x, y), epochs=300)
     """
+    members = train_members(
+        models, data, epochs, batch_size, validation_data, callbacks, shuffle=shuffle, patience=patience,
+        validation_samples=validation_samples, jit_compile=jit_compile, verbose=verbose,
+    )  # fmt: skip
+    failures = [f"models[{m}]: {member.failure}" for m, member in enumerate(members) if member.failure]
+    if failures:
+        raise FloatingPointError(" ".join(failures))
+    return [member.history for member in members]
+
+
+def train_members(
+    models: Sequence[BayesianModel],
+    data: Any,
+    epochs: int,
+    batch_size: int,
+    validation_data: Any,
+    callbacks: Callable[[int], Sequence[keras.callbacks.Callback]] | None = None,
+    *,
+    shuffle: bool = True,
+    patience: int | None = None,
+    validation_samples: int | None = None,
+    jit_compile: bool | None = None,
+    verbose: Any = 0,
+) -> list[Member]:
+    """As `train_many`, but returns the members: those that failed tell it by their `failure`."""
     epochs, batch_size = positive_integer("epochs", epochs), positive_integer("batch_size", batch_size)
     models = _checked(models)
     rows = _rows_of_each(models, data)
@@ -81,7 +107,7 @@ def train_many(
     members = [Member(model, check_callbacks(callbacks(m) if callbacks else None), epochs, patience)
                for m, model in enumerate(models)]  # fmt: skip
 
-    def train_stack(group: list[int], after_epoch: Callable[[int], None]) -> None:
+    def train_stack(group: list[int], after_epoch: AfterEpoch) -> None:
         stack = Stack([models[m] for m in group])
         steps = Steps(stack, jit_compile)
         validation = validation_of(stack, [watched[m] for m in group], validation_samples, patience)
@@ -93,11 +119,9 @@ def train_many(
     model_steps = sum(epochs * -(-len(one["y"]) // batch_size) for one in rows)
     if model_steps >= WORTH_HALVING:
         groups = _halved(groups, _cores())
-    _side_by_side(train_stack, groups, _bar(epochs, verbose))
-    failures = [f"models[{m}]: {member.failure}" for m, member in enumerate(members) if member.failure]
-    if failures:
-        raise FloatingPointError(" ".join(failures))
-    return [member.history for member in members]
+    with _bar(epochs, verbose) as show:
+        _side_by_side(train_stack, groups, show)
+    return members
 
 
 def _cores() -> int:
@@ -118,14 +142,14 @@ class _StoppedWithOthers(Exception):
     """Another stack was interrupted or has failed."""
 
 
-def _side_by_side(train_stack: Callable, groups: list[list[int]], bar: Callable[[int], None]) -> None:
+def _side_by_side(train_stack: Callable, groups: list[list[int]], bar: AfterEpoch) -> None:
     """Trains the groups, as many at a time as there are cores; the bar is that of the first."""
     stop = threading.Event()
 
-    def after_epoch(epochs_done: int, show: Callable[[int], None] = lambda epochs_done: None) -> None:
+    def after_epoch(epochs_done: int, logs: dict[str, float], show: AfterEpoch = silent) -> None:
         if stop.is_set():
             raise _StoppedWithOthers
-        show(epochs_done)
+        show(epochs_done, logs)
 
     workers = min(_cores(), len(groups))
     if workers == 1:
@@ -204,13 +228,13 @@ def _stacks(models: Sequence[BayesianModel], rows: Sequence[dict]) -> list[list[
         graph = _graph_of(model)
         key = (m,) if graph is None else (graph, str(specs(rows[m])))
         alike.setdefault(key, []).append(m)
-    return [part for group in alike.values() for part in _that_fit(models[group[0]], group)]
+    return [part for group in alike.values() for part in _that_fit(models[group[0]], rows[group[0]], group)]
 
 
-def _that_fit(model: BayesianModel, group: list[int]) -> list[list[int]]:
-    numbers = sum(v.shape.num_elements() if hasattr(v.shape, "num_elements") else tf.TensorShape(v.shape).num_elements()
-                  for v in (*model.variables, *model.optimizer.variables))  # fmt: skip
-    most = max(1, NUMBERS_AT_ONCE // (2 * numbers + NUMBERS_PER_CHUNK))
+def _that_fit(model: BayesianModel, rows: dict, group: list[int]) -> list[list[int]]:
+    numbers = sum(math.prod(variable.shape) for variable in (*model.variables, *model.optimizer.variables))
+    of_rows = sum(math.prod(part.shape) for part in keras.tree.flatten(rows))
+    most = max(1, NUMBERS_AT_ONCE // (2 * numbers + of_rows + NUMBERS_PER_CHUNK))
     return [group[i : i + most] for i in range(0, len(group), most)]
 
 
@@ -218,7 +242,9 @@ def _graph_of(model: BayesianModel) -> str | None:
     """What tells the graph of a training step of `model`; None where it cannot be told, or must run alone."""
     optimizer = model.optimizer
     settings = optimizer.get_config()
-    if type(optimizer).__name__ not in ELEMENTWISE or settings.get("weight_decay") or settings.get("use_ema"):
+    clips_sums = settings.get("gradient_accumulation_steps") and (optimizer.clipnorm or optimizer.global_clipnorm)
+    joins = settings.get("weight_decay") or settings.get("use_ema") or clips_sums
+    if type(optimizer).__name__ not in ELEMENTWISE or joins:
         return None
     config = described(model, numbers=False)
     settings = {key: value for key, value in settings.items() if key not in ("name", "learning_rate")}
@@ -239,8 +265,14 @@ def _begun(members: list[Member]) -> list[Member]:
     return members
 
 
-def _bar(epochs: int, verbose: Any) -> Callable[[int], None]:
+@contextlib.contextmanager
+def _bar(epochs: int, verbose: Any) -> Iterator[AfterEpoch]:
+    """Yields what moves the bar."""
     if not verbose:
-        return lambda epochs_done: None
+        yield silent
+        return
     bar = Progress(epochs, 1 if verbose in ("auto", True) else int(verbose))
-    return lambda epochs_done: bar.on_epoch_end(epochs_done - 1, {})
+    try:
+        yield lambda epochs_done, logs: bar.on_epoch_end(epochs_done - 1, logs)
+    finally:
+        bar.on_train_end()

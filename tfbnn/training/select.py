@@ -11,7 +11,7 @@ import numpy as np
 
 from tfbnn.core.checks import check_share, invalid, one_of, positive_integer, shortened
 from tfbnn.training.epochs import MONITORED
-from tfbnn.training.many import train_many
+from tfbnn.training.many import train_members
 from tfbnn.training.model import BayesianModel
 
 CRITERIA = ("log_likelihood", "elbo")
@@ -75,7 +75,8 @@ def select(
         The `Selection`.
 
     Raises:
-        InvalidInput: for arguments out of range; FloatingPointError as `train_many`.
+        InvalidInput: for arguments out of range.
+        FloatingPointError: where the training of every candidate diverges; one that does scores -inf.
 
     Example:
         >>> found = tfbnn.select(make, x, y, {"prior_scale": [0.1, 0.3, 1.0], "learning_rate": [0.003, 0.01]})
@@ -91,19 +92,22 @@ def select(
         raise invalid("y", f"a row for each of x, an array {list(x.shape)}", f"shape {list(y.shape)}")
     parts = _inner_splits(len(x), positive_integer("splits", splits), validation_fraction, seed, by)
     models = [_made(make, x[kept], y[kept], seed + s, one) for one in each for s, (kept, _) in enumerate(parts)]
-    data = [(x[kept], y[kept]) for _ in each for kept, _ in parts]
-    watched = [(x[held], y[held]) for _ in each for _, held in parts] if by == "log_likelihood" else None
-    histories: list[Any] = [None] * len(models)
+    kept = [(x[rows], y[rows]) for rows, _ in parts] * len(each)  # one object a split, which a stack shares
+    held = [(x[rows], y[rows]) for _, rows in parts] * len(each) if by == "log_likelihood" else None
+    curves = np.full([len(models), epochs], -np.inf)
     for group in _of_one_width(models):
-        trained = train_many(
-            [models[m] for m in group], [data[m] for m in group], epochs, batch_size,
-            None if watched is None else [watched[m] for m in group],
+        members = train_members(
+            [models[m] for m in group], [kept[m] for m in group], epochs, batch_size,
+            None if held is None else [held[m] for m in group],
             validation_samples=validation_samples, verbose=verbose,
         )  # fmt: skip
-        for m, history in zip(group, trained, strict=True):
-            histories[m] = history.history[MONITORED if watched else "elbo"]
-    curves = np.reshape(histories, [len(each), len(parts), epochs])
-    return _best(each, curves if watched else curves / len(x), bool(watched))
+        for m, member in zip(group, members, strict=True):
+            if not member.failure:
+                curves[m] = member.history.history[MONITORED if held else "elbo"]
+    curves = np.reshape(curves, [len(each), len(parts), epochs])
+    if not np.isfinite(curves).all(axis=(1, 2)).any():
+        raise FloatingPointError("The training of every candidate diverged: smaller learning rates, or clipping, help.")
+    return _best(each, curves if held else curves / len(x), bool(held))
 
 
 def _combinations(candidates: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -151,7 +155,8 @@ def _best(candidates: list[dict[str, Any]], curves: np.ndarray, held_out: bool) 
         last = max(1, len(mean) // 10)
         epoch = int(mean.argmax()) + 1 if held_out else len(mean)
         scores = curve[:, epoch - 1] if held_out else curve[:, -last:].mean(axis=1)
-        error = scores.std(ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else np.nan
+        several = len(scores) > 1 and np.isfinite(scores).all()
+        error = scores.std(ddof=1) / np.sqrt(len(scores)) if several else np.nan
         rows.append({**candidate, "score": float(scores.mean()), "standard_error": float(error), "epochs": epoch})
     rows.sort(key=lambda row: -row["score"])
     best = {name: rows[0][name] for name in candidates[0]}

@@ -46,8 +46,9 @@ class Stack:
         counters = [i for i, variable in enumerate(self.optimizer.variables) if len(variable.shape) < 2]
         self._shared = {before + i for i in counters} if self.size > 1 else set()
         self._parts = _parts(self.models) if self.size > 1 else []
-        self._copied = tf.function(lambda: [tf.identity(v.value) for v in self.variables], autograph=False)
-        self._all_finite = tf.function(self._find_finite, autograph=False)
+        copy = tf.function(lambda: [tf.identity(v.value) for v in self.variables], autograph=False)
+        self._copied = copy.get_concrete_function()  # as it is: TensorFlow would warn of retracing from model to model
+        self._all_finite = tf.function(self._find_finite, autograph=False).get_concrete_function()
 
     @property
     def steps_made(self) -> tf.Tensor:

@@ -80,16 +80,17 @@ class Steps:
                 sums += self._run(data, self._batches(order, full * batch_size, 1, rest)) if rest else 0.0
                 return sums / tf.cast(full + bool(rest), tf.float32)
 
-            self._epochs[key] = tf.function(epoch, autograph=False, jit_compile=False)
+            self._epochs[key] = tf.function(epoch, autograph=False, jit_compile=False).get_concrete_function(data)
         return self._epochs[key](data)
 
     def batches(self, data: dict[str, Any]) -> tf.Tensor:
         """Steps on batches that were stacked, [k, B, ...], one a step; returns sums over the steps (one model only)."""
         key = str(specs(data))
         if key not in self._epochs:
-            self._epochs[key] = tf.function(
+            steps = tf.function(
                 lambda data: self._run(data, tf.range(data["y"].shape[0])), autograph=False, jit_compile=False
             )
+            self._epochs[key] = steps.get_concrete_function(data)
         return self._epochs[key](data)
 
     def _order(self, num_rows: int, shuffle: bool, shared: bool) -> list[tf.Tensor]:
@@ -158,6 +159,6 @@ class Steps:
         return run
 
 
-def specs(data: dict[str, Any]) -> Any:
+def specs(data: Any) -> Any:
     """Shapes and dtypes of all parts."""
     return keras.tree.map_structure(lambda part: (tuple(part.shape), part.dtype.name), data)

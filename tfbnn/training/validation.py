@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfbnn.prediction import mixture
 from tfbnn.training.stack import Stack
+from tfbnn.training.steps import specs
 
 ROWS_PER_CALL = 1024  # of a validation set on the device
 
@@ -30,7 +31,7 @@ class Validation:
         self._stack = stack
         self.batches = batches
         self._num_samples = num_samples
-        self._draws = tf.function(self._draw_parameters, autograph=False, jit_compile=False, reduce_retracing=True)
+        self._compiled: dict[Any, Any] = {}
 
     def __call__(self, member: int) -> dict[str, float]:
         """`val_loss`, `val_log_likelihood`, and the metrics of `compile`, of one model."""
@@ -40,7 +41,7 @@ class Validation:
         model.reset_metrics()
         seed, samples = tf.constant(model.seed), self._num_samples[member]
         for batch in self.batches[member]:
-            parameters, log_prob = self._draws(tf.constant(member), seed, samples, batch["x"], batch["y"])
+            parameters, log_prob = self._draws(tf.constant(member), seed, tf.constant(samples), batch["x"], batch["y"])
             weight = batch.get("w", tf.ones_like(log_prob))
             total += float(tf.reduce_sum(weight * log_prob))
             rows += float(tf.reduce_sum(weight))
@@ -49,8 +50,16 @@ class Validation:
         scores = {"loss": -total / rows, "log_likelihood": total / rows}
         return {f"val_{name}": float(value) for name, value in (scores | metrics).items()}
 
+    def _draws(self, *arguments: Any) -> tuple[Any, Any]:
+        """`_draw_parameters` as a graph, made once for each shape of batches."""
+        key = str(specs(arguments))
+        if key not in self._compiled:
+            graph = tf.function(self._draw_parameters, autograph=False, jit_compile=False)
+            self._compiled[key] = graph.get_concrete_function(*arguments)
+        return self._compiled[key](*arguments)
+
     def _draw_parameters(
-        self, member: tf.Tensor, seed: tf.Tensor, samples: int, x: Any, y: tf.Tensor
+        self, member: tf.Tensor, seed: tf.Tensor, samples: tf.Tensor, x: Any, y: tf.Tensor
     ) -> tuple[Any, Any]:
         """Parameters [S, B, P'] of the draws, and the log density of the rows [B], nats."""
         parameters, state = self._stack.values_of(member)
