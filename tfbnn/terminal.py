@@ -249,7 +249,8 @@ def print_model(path: Path, settings: dict[str, Any]) -> None:
     out.print(f"[bold]SavedModel[/]  {escape(str(path))}", soft_wrap=True)
     out.print(
         f"answers with the average over S = {settings['num_samples']} draws of the weights "
-        f"(seed {settings['seed']}, {settings['coupling']} coupling)"
+        f"(seed {settings['seed']}, {settings['coupling']} coupling)",
+        soft_wrap=True,
     )
     kind = settings["likelihood"]["class_name"]
     told = f"classes {', '.join(settings['labels'])}" if settings["labels"] else f"{settings['level']:.0%} intervals"

@@ -304,7 +304,7 @@ FOREIGN = {
     "draws a step": (lambda: model_of(train_samples=2), {}, "train_samples: 2"),
     "seed": (lambda: model_of(seed=4), {}, "seed: 4"),
     "beta": (lambda: model_of(beta=0.5), {}, "beta: Constant(value=0.5)"),
-    "learning rate": (lambda: model_of(optimizer=keras.optimizers.Adam(0.25)), {}, "learning_rate: 0.25"),
+    "learning rate": (lambda: model_of(optimizer=keras.optimizers.Adam(0.25)), {}, "optimizer.learning_rate"),
     "clipnorm": (lambda: model_of(optimizer=keras.optimizers.Adam(0.05, clipnorm=1.0)), {}, "clipnorm: 1.0"),
     "optimizer": (lambda: model_of(optimizer=keras.optimizers.Adamax(0.05)), {}, "Adamax"),
     "rows": (plain, {"x": X[:-1], "y": Y[:-1]}, "rows: 23"),
@@ -398,3 +398,27 @@ def test_the_command_interrupted_and_resumed_gives_the_model_of_one_that_was_not
     x, y = data.arrays(data.held_out)
     scores = score(whole.predict_distribution(x, recipe.prediction.num_samples), y, recipe.prediction.level)
     assert served.about["scores"] == scores
+
+
+def test_a_learning_rate_that_callbacks_have_set_does_not_stand_in_the_way(tmp_path):
+    def slower(model, **kwargs):
+        fade = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 * rate)
+        return train(model, callbacks=[fade], checkpoint=tmp_path / "kept", checkpoint_every=1, **kwargs)
+
+    whole = model_of()
+    train(whole, epochs=4, callbacks=[keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 * rate)])
+    same, anew = model_of(), model_of()
+    slower(same, epochs=2)
+    slower(same, epochs=3, resume=True)
+    slower(anew, epochs=4, resume=True)
+    assert_equal(anew, whole)
+
+
+def test_a_folder_that_another_training_uses_is_refused(tmp_path):
+    class Second(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            train(model_of(), checkpoint=tmp_path)
+
+    with pytest.raises(InvalidInput, match="no other training uses"):
+        train(model_of(), checkpoint=tmp_path, callbacks=[Second()])
+    train(model_of(), checkpoint=tmp_path)  # free again

@@ -465,3 +465,15 @@ def test_probabilities_of_all_classes_by_log_prob_sum_to_one():
     prediction = model_of(likelihood="Categorical").predict_distribution(X, 50)
     each = [np.exp(prediction.log_prob(np.full(len(X), k))) for k in range(3)]
     np.testing.assert_allclose(np.sum(each, axis=0), 1.0, rtol=1e-5)
+
+
+def test_the_mixture_of_predictions_weighs_members_equally():
+    models = [tfbnn.BayesianModel(dense_network(), "Normal", seed=seed) for seed in range(2)]
+    first, second = (model.predict_distribution(X, 20) for model in models)
+    both = tfbnn.Prediction.mixture_of([first, second])
+    np.testing.assert_allclose(both.mean, (first.mean + second.mean) / 2, rtol=1e-5)
+    y = first.mean
+    expected = np.logaddexp(first.log_prob(y), second.log_prob(y)) - np.log(2)
+    np.testing.assert_allclose(both.log_prob(y), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="the same rows, draws and likelihood"):
+        tfbnn.Prediction.mixture_of([first, models[1].predict_distribution(X, 10)])

@@ -106,3 +106,11 @@ def test_refuses_makers_of_something_else_and_rows_that_do_not_fit():
         tfbnn.select(lambda x, y, seed, width: None, X, Y, {"width": [1]})
     with pytest.raises(InvalidInput, match=r"\[60, 2\].*\[59\]"):
         tfbnn.select(Maker(), X, Y[:-1], {"width": [1]})
+
+
+def test_a_candidate_that_diverges_is_last_and_the_others_are_compared():
+    found = tfbnn.select(Maker(), X, Y, {"learning_rate": [1e30, 0.3]}, **QUICK)
+    assert found.best == {"learning_rate": 0.3}
+    assert found.table[1]["score"] == -np.inf
+    with pytest.raises(FloatingPointError, match="every candidate"):
+        tfbnn.select(Maker(), X, Y, {"learning_rate": [1e30]}, **QUICK)

@@ -424,6 +424,10 @@ def with_nan():
     return x
 
 
+def batches_of_rows():
+    return tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+
+
 REFUSALS = {
     "uncompiled": (uncompiled, {}, "Call model.compile"),
     "no BayesianModel": (network, {}, "a tfbnn.BayesianModel"),
@@ -457,6 +461,17 @@ REFUSALS = {
         {"x": tf.data.Dataset.from_tensor_slices((X, Y)).batch(8), "y": None, "sample_weight": W, "num_data": N},
         "`sample_weight`",
     ),
+    "endless dataset": (model_of, {"x": batches_of_rows().repeat(), "y": None, "num_data": N}, "`steps_per_epoch`"),
+    "steps beside arrays": (model_of, {"steps_per_epoch": 3}, "`steps_per_epoch`"),
+    "no steps": (model_of, {"x": batches_of_rows(), "y": None, "num_data": N, "steps_per_epoch": 0}, "1 or more"),
+    "too few batches": (
+        model_of,
+        {"x": batches_of_rows(), "y": None, "num_data": N, "steps_per_epoch": 2},
+        "2 batches or more for each epoch",
+    ),
+    "endless validation": (model_of, {"validation_data": batches_of_rows().repeat()}, "take(batches)"),
+    "empty validation": (model_of, {"validation_data": batches_of_rows().take(0)}, "an empty dataset"),
+    "validation width": (model_of, {"validation_data": (X[:, :2], Y)}, "validation_data[0]"),
     "Flipout called twice": (called_twice, {}, "Use DenseReparameterization"),
     "wrong width": (model_of, {"x": X[:, :2]}, "3"),
 }
@@ -468,3 +483,23 @@ def test_refuses(name):
     with pytest.raises((InvalidInput, ValueError)) as refused:
         train(make(), **arguments)
     assert told in str(refused.value)
+
+
+def test_an_endless_dataset_goes_on_where_the_epoch_before_ended():
+    rows = train(model_of(), shuffle=False)
+    endless = train(model_of(), batches_of_rows().repeat(), None, num_data=N, steps_per_epoch=3)
+    assert endless == rows
+
+
+def test_the_next_training_of_a_model_needs_no_new_graph_unless_something_changed():
+    model = model_of()
+    train(model)
+    steps = model.__dict__["_steps"][1]
+    train(model)
+    assert model.__dict__["_steps"][1] is steps
+    before = model.network.get_weights()
+    model.network.layers[0].trainable = False
+    train(model)
+    assert model.__dict__["_steps"][1] is not steps
+    for value, other in zip(before, model.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, other)

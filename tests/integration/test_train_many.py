@@ -20,7 +20,7 @@ def train_many(models, data=(X, Y), **kwargs):
 
 def stacks(models, data=(X, Y)) -> list[int]:
     """How many models each graph trains."""
-    return [len(group) for group in many._stacks(models, many._rows_of_each(models, data), 8)]
+    return [len(group) for group in many._stacks(models, many._rows_of_each(models, data))]
 
 
 def assert_histories_close(found, expected):
@@ -212,3 +212,37 @@ def test_refuses(models, data, told):
 def test_refuses_validation_data_of_another_length():
     with pytest.raises(InvalidInput, match="validation_data"):
         train_many(two(), validation_data=[(X, Y)])
+
+
+def test_clipping_of_accumulated_gradients_is_that_of_models_trained_alone():
+    def make(seed):
+        optimizer = keras.optimizers.Adam(0.05, clipnorm=0.1, gradient_accumulation_steps=2)
+        return model_of(linear(seed=seed), seed=seed, optimizer=optimizer)
+
+    together, alone = [make(0), make(1)], make(1)
+    train_many(together)
+    train(alone, epochs=2, jit_compile=False)
+    assert_close(together[1], alone)
+
+
+def test_large_stacks_are_halved_and_train_side_by_side_as_in_one(monkeypatch):
+    one, halves = ([model_of(linear(seed=seed), seed=seed) for seed in range(4)] for _ in range(2))
+    histories = train_many(one)
+    monkeypatch.setattr(many, "WORTH_HALVING", 0)
+    monkeypatch.setattr(many, "SMALLEST_TO_HALVE", 2)
+    monkeypatch.setattr(many, "_cores", lambda: 2)
+    assert_histories_close(train_many(halves), histories)
+    for model, other in zip(halves, one, strict=True):
+        assert_close(model, other)
+
+
+def test_an_interrupt_of_one_half_stops_the_other(monkeypatch):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(many, "WORTH_HALVING", 0)
+    monkeypatch.setattr(many, "SMALLEST_TO_HALVE", 2)
+    monkeypatch.setattr(many, "_cores", lambda: 2)
+    with pytest.raises(KeyboardInterrupt):
+        train_many([model_of(), model_of()], epochs=10**6, callbacks=lambda m: [Interrupt()] if m else [])

@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,7 +59,7 @@ class Checkpoints:
     def __init__(self, folder: Any, of: Mapping[str, Any]):
         self.folder = Path(folder)
         self.of = json.loads(json.dumps(of))
-        self._lock: TextIO | None = None
+        self._lock: int | None = None
 
     def lock(self) -> None:
         """Keeps other trainings out of the folder, until `unlock` or the end of the process.
@@ -69,7 +69,7 @@ class Checkpoints:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - open as long as the training runs
+            self._lock = os.open(self.folder, os.O_RDONLY)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.unlock()
@@ -81,7 +81,8 @@ class Checkpoints:
     def unlock(self) -> None:
         """Lets other trainings use the folder."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
+            self._lock = None
 
     def files(self) -> list[Path]:
         """Checkpoints that are there, the newest first."""

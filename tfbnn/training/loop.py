@@ -115,13 +115,13 @@ def train(
         "validation rows (checksum)": validation and _checksum(validation.batches[0]),
     }
     keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_every, stack, member, settings)
-    first = keeper.begin(resume) if keeper else 0
-    member.begin(first, keeper.logs if keeper else None)
-    if rows is None:
-        one_epoch = _epoch_of_dataset(steps, x, steps_per_epoch, first)
-    else:
-        one_epoch = _epoch_of_rows(steps, rows, batch_size, shuffle)
     with finishing_epochs(keeper) as after_epoch:
+        first = keeper.begin(resume) if keeper else 0
+        member.begin(first, keeper.logs if keeper else None)
+        if rows is None:
+            one_epoch = _epoch_of_dataset(steps, x, steps_per_epoch, first)
+        else:
+            one_epoch = _epoch_of_rows(steps, rows, batch_size, shuffle)
         run(stack, steps, one_epoch, [member], range(first, epochs), validation, after_epoch)
     return member.history
 

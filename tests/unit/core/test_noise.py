@@ -242,9 +242,9 @@ def test_a_plan_of_training_asks_as_the_layers_estimators_do():
 
 def test_draws_of_a_plan_are_fixed_by_their_seed_and_all_differ():
     plan = plan_of_training(DenseLocalReparameterization(2), DenseReparameterization(1))
-    drawn = plan.draw(seed(7), 4)
+    drawn = plan.noise(plan.bits(seed(7), 4))
     assert {key: value.shape[0] for key, value in drawn.items()} == dict.fromkeys(plan.requests, 4)
-    again, other = plan.draw(seed(7), 4), plan.draw(seed(8), 4)
+    again, other = (plan.noise(plan.bits(seed(number), 4)) for number in (7, 8))
     for key, value in drawn.items():
         np.testing.assert_array_equal(again[key], value)
         assert not np.intersect1d(other[key], value).size
@@ -256,7 +256,7 @@ def test_noise_that_follows_the_weights_is_drawn_by_the_tapes_seed():
     layer = DenseReparameterization(2, kernel_posterior_fn=laplace_posterior, bias_posterior_fn="Deterministic")
     plan = plan_of_training(layer)
     assert plan.follows_weights
-    assert plan.draw(seed(), 3) == {}
+    assert plan.bits(seed(), 3) == {}
     assert plan.size == 0
 
     def answer(number):
