@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 NAMES = {
     "prediction": "S draws against one deterministic pass over B x S rows",
+    "peers": "tfbnn, a plain Keras net, tfp.layers, bayesian-torch and blitz side by side: prediction and training",
     "diabetes": "the recipe's error, coverage and KL on random splits, beside ridge regression",
 }
 
