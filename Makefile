@@ -15,7 +15,7 @@ unexport PYTHONPATH PYTHONHOME
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -23,6 +23,7 @@ help:
 	@echo "make demo    train a Bayesian network on the diabetes data, export it, predict with the export"
 	@echo "make test    run all tests but the slow ones against the installed package"
 	@echo "make lint    ruff check, ruff format --check, mypy"
+	@echo "make bench   time tfbnn beside a plain Keras net and the peers, each in an environment of its own"
 	@echo "make clean   remove .venv, build/ and caches (saved_models/ stays)"
 	@echo
 	@echo "The first run fills .venv. Another interpreter: make demo PYTHON=python3.12"
@@ -57,6 +58,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/installed-test
+	cd $(CURDIR) && $(BIN)/python -c "import sys; sys.path.insert(0, ''); sys.argv[:] = ['benchmarks', 'peers']; \
+	from benchmarks.__main__ import main; main()"
 
 clean:
 	rm -rf $(VENV) build tfbnn.egg-info .pytest_cache .ruff_cache .mypy_cache
