@@ -230,7 +230,7 @@ def test_large_stacks_are_halved_and_train_side_by_side_as_in_one(monkeypatch):
     histories = train_many(one)
     monkeypatch.setattr(many, "WORTH_HALVING", 0)
     monkeypatch.setattr(many, "SMALLEST_TO_HALVE", 2)
-    monkeypatch.setattr(many, "_cores", lambda: 2)
+    monkeypatch.setattr(many, "cores", lambda: 2)
     for found, expected in zip(train_many(halves), histories, strict=True):
         assert_histories_close(found, expected)
     for model, other in zip(halves, one, strict=True):
@@ -244,6 +244,6 @@ def test_an_interrupt_of_one_half_stops_the_other(monkeypatch):
 
     monkeypatch.setattr(many, "WORTH_HALVING", 0)
     monkeypatch.setattr(many, "SMALLEST_TO_HALVE", 2)
-    monkeypatch.setattr(many, "_cores", lambda: 2)
+    monkeypatch.setattr(many, "cores", lambda: 2)
     with pytest.raises(KeyboardInterrupt):
         train_many([model_of(), model_of()], epochs=10**6, callbacks=lambda m: [Interrupt()] if m else [])

@@ -118,18 +118,18 @@ def train_members(
     groups = _stacks(models, rows)
     model_steps = sum(epochs * -(-len(one["y"]) // batch_size) for one in rows)
     if model_steps >= WORTH_HALVING:
-        groups = _halved(groups, _cores())
+        groups = halved(groups, cores())
     with _bar(epochs, verbose) as show:
         _side_by_side(train_stack, groups, show)
     return members
 
 
-def _cores() -> int:
+def cores() -> int:
     """Stacks that run side by side: XLA runs one on one core of a CPU; a GPU runs one after another."""
     return 1 if tf.config.list_physical_devices("GPU") else len(os.sched_getaffinity(0))
 
 
-def _halved(groups: list[list[int]], parts: int) -> list[list[int]]:
+def halved(groups: list[list[int]], parts: int) -> list[list[int]]:
     """The groups in smaller ones, until there are `parts` or all are small."""
     groups = list(groups)
     while len(groups) < parts and len(largest := max(groups, key=len)) >= SMALLEST_TO_HALVE:
@@ -151,7 +151,7 @@ def _side_by_side(train_stack: Callable, groups: list[list[int]], bar: AfterEpoc
             raise _StoppedWithOthers
         show(epochs_done, logs)
 
-    workers = min(_cores(), len(groups))
+    workers = min(cores(), len(groups))
     if workers == 1:
         for group in groups:
             train_stack(group, functools.partial(after_epoch, show=bar))
