@@ -2,7 +2,7 @@
 
 Both have the same layers (D-50-50-2, a mean and a scale a row), optimizer and rows. The plain net has point weights
 without a prior; it holds a fifth of its rows out, and takes the weights of the epoch at which their likelihood was
-best. The variational net trains on all rows, by the recipe "vi" of `benchmarks.uci`, and looks at nothing else.
+best. The variational net trains on all rows, by a recipe of `benchmarks.uci`, and looks at nothing else.
 For each split of the set, the first n rows of a permutation of its training rows are taken.
 """
 
@@ -27,7 +27,8 @@ def main(arguments: list[str]) -> None:
     """Prints the table and writes it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks small_data", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the set, for example DATA/uci/energy")
-    parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--splits", type=timing.positive, default=20)
+    parser.add_argument("--method", choices=uci.METHODS, default="ensemble")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args(arguments)
     splits = uci.read_set(given.data, given.splits)
@@ -35,13 +36,14 @@ def main(arguments: list[str]) -> None:
     for size in SIZES:
         parts = [first_rows(split, size, k) for k, split in enumerate(splits)]
         begin = time.perf_counter()
-        ours = [split["ll"] for split in uci.run(uci.METHODS["vi"], parts)["splits"]]
+        ours = [split["ll"] for split in uci.run(uci.METHODS[given.method], parts)["splits"]]
         plain = plain_scores(parts)
         better = int(np.sum(np.array(ours) > np.array(plain)))
-        rows.append({"rows": size, "vi": ours, "plain": plain, "seconds": time.perf_counter() - begin})
-        print(f"n = {size:3}: vi {told(ours)}, plain {told(plain)}; vi better on {better} of {len(parts)}", flush=True)
-    lines = ["| training rows | variational net | plain net, stopped early |", "|---|---|---|"]
-    lines += [f"| {row['rows']} | {told(row['vi'])} | {told(row['plain'])} |" for row in rows]
+        rows.append({"rows": size, given.method: ours, "plain": plain, "seconds": time.perf_counter() - begin})
+        compared = f"{given.method} {told(ours)}, plain {told(plain)}; better on {better} of {len(parts)}"
+        print(f"n = {size:3}: {compared}", flush=True)
+    lines = [f"| training rows | {given.method} | plain net, stopped early |", "|---|---|---|"]
+    lines += [f"| {row['rows']} | {told(row[given.method])} | {told(row['plain'])} |" for row in rows]
     given.out.mkdir(parents=True, exist_ok=True)
     about = {"machine": timing.machine(), "commit": timing.commit(), "set": given.data.name}
     (given.out / "small_data.json").write_text(json.dumps({**about, "results": rows}, indent=1))

@@ -1,0 +1,94 @@
+"""What the benchmarks rest on: the format of the literature's splits, and agreement before anything is timed."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfbnn.core.checks import InvalidInput
+
+
+@pytest.fixture(scope="module")
+def load():
+    """Imports a module of benchmarks/, which is not installed; the installed tfbnn stays the one that is found."""
+    root = str(Path(__file__).resolve().parents[2])
+    sys.path.append(root)
+    yield lambda name: importlib.import_module(f"benchmarks.{name}")
+    sys.path.remove(root)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A set of 12 rows: two features, one of them constant, the target in column 2; one split."""
+    rng = np.random.default_rng(0)
+    data = np.column_stack([rng.normal(size=12), np.full(12, 3.0), rng.normal(size=12)])
+    files = {"data": data, "index_features": [0, 1], "index_target": [2],
+             "index_train_0": range(9), "index_test_0": range(9, 12)}  # fmt: skip
+    for name, numbers in files.items():
+        np.savetxt(tmp_path / f"{name}.txt", np.asarray(list(numbers)))
+    return tmp_path
+
+
+def test_a_split_is_standardised_by_its_training_rows_and_constant_columns_stay_finite(load, folder):
+    [split] = load("uci").read_set(folder)
+    np.testing.assert_allclose(split.x.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(split.x.std(axis=0), [1, 0], atol=1e-6)
+    assert split.x_test.shape == (3, 2)
+    assert np.isfinite(split.x_test).all()
+
+
+BAD = {
+    "a row outside the data": ("index_test_0", "9 10 12", "rows of data.txt, 0 to 11"),
+    "a negative row": ("index_train_0", "0 -1", "rows of data.txt, 0 to 11"),
+    "half a row": ("index_train_0", "0 1.5", "rows of data.txt, 0 to 11"),
+    "text": ("index_train_0", "0 one", "numbers, separated by blanks"),
+    "empty": ("data", "", "an empty file"),
+    "not finite": ("data", "1 2 nan", "finite numbers"),
+    "two targets": ("index_target", "1 2", "one column"),
+    "the target among the features": ("index_features", "0 2", "columns other than the target's"),
+    "one training row": ("index_train_0", "3", "two training rows or more"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_told_by_their_name(load, folder, name):
+    file, content, told = BAD[name]
+    (folder / f"{file}.txt").write_text(content)
+    with pytest.raises(InvalidInput, match=told) as refused:
+        load("uci").read_set(folder)
+    assert f"{file}.txt" in str(refused.value)
+
+
+def test_folders_without_splits_or_sets_are_refused(load, folder, tmp_path_factory):
+    with pytest.raises(InvalidInput, match=r"with data\.txt"):
+        load("uci").set_folders(tmp_path_factory.mktemp("empty"))
+    (folder / "index_train_0.txt").unlink()
+    with pytest.raises(InvalidInput, match="splits"):
+        load("uci").read_set(folder)
+
+
+def test_rows_that_are_trained_and_tested_on_are_told(load, folder, capsys):
+    (folder / "index_test_0.txt").write_text("8 9")
+    load("uci").read_set(folder)
+    assert "1 rows" in capsys.readouterr().out
+
+
+def test_the_tables_hold_ours_and_the_published(load):
+    uci = load("uci")
+    splits = [{"rmse": value, "ll": -value, "inside": 9, "rows": 10} for value in (1.0, 3.0)]
+    result = {"set": "toy", "method": "vi", "splits": splits, "seconds": 1.0}
+    published = [{"dataset": "toy", "method": "PBP", "metric": "rmse", "mean": "5.67", "stderr": "0.09"}]
+    text = uci.report([result], published)
+    assert "| tfbnn, vi | 2.00 ± 0.71 |" in text  # std / sqrt(n), as published
+    assert "| PBP | 5.67 ± 0.09 |" in text
+    assert "90.0%" in text
+    assert np.isnan(uci.mean_and_error({**result, "splits": splits[:1]}, "rmse")[1])
+
+
+@pytest.mark.parametrize(("shift", "scale", "agrees"), [(0, 1, True), (0.3, 1, False), (0, 1.2, False)])
+def test_contestants_of_another_mean_or_spread_are_not_timed(load, shift, scale, agrees):
+    rng = np.random.default_rng(0)
+    truth, got = rng.normal(size=(2, 2000, 4))
+    assert load("peers.agreement").compare(shift + scale * got, truth).reached == agrees
