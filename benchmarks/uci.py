@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
         for method in given.methods:
             results.append({"set": name, "method": method, **run(METHODS[method], parts)})
             print(summary(results[-1]), flush=True)
-            write(given.out, results, published)
+        write(given.out, results, published)
     print(f"\n{report(results, published)}\nWritten: {given.out}/uci.md, {given.out}/uci.json")
 
 
