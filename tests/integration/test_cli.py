@@ -736,7 +736,7 @@ def test_describe_tells_the_classes(command, three_class_run):
 
 
 def test_names_of_columns_are_never_cut(capsys, monkeypatch):
-    monkeypatch.setattr(terminal.out, "width", 80)
+    monkeypatch.setattr(terminal, "out", rich.console.Console(width=80, highlight=False))
     name = "x" * 120
     terminal.print_inputs(Schema.fit(pd.DataFrame({name: [1.0, 2.0]})).to_dict())
     out = capsys.readouterr().out

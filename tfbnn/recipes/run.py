@@ -209,7 +209,7 @@ def validation_split(recipe: Recipe, num_rows: int) -> tuple[np.ndarray, np.ndar
     """Which of the training rows are trained on, and which `val_log_likelihood` is measured on."""
     watched = round(num_rows * recipe.training.validation_fraction)
     order = np.random.default_rng(recipe.seed).permutation(num_rows)
-    return order[watched:], order[:watched]
+    return np.sort(order[watched:]), np.sort(order[:watched])
 
 
 def train_model(

@@ -60,6 +60,7 @@ class Checkpoints:
         self.folder = Path(folder)
         self.of = json.loads(json.dumps(of))
         self._lock: int | None = None
+        self._made: list[Path] = []
 
     def lock(self) -> None:
         """Keeps other trainings out of the folder, until `unlock` or the end of the process.
@@ -68,6 +69,7 @@ class Checkpoints:
             InvalidInput: where another one has it, or it cannot be made.
         """
         try:
+            self._made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder, os.O_RDONLY)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,10 +81,13 @@ class Checkpoints:
             raise self._not_written(self.folder, error) from error
 
     def unlock(self) -> None:
-        """Lets other trainings use the folder."""
+        """Lets other trainings use the folder; removes what `lock` has made, where nothing is in it."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        with contextlib.suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
 
     def files(self) -> list[Path]:
         """Checkpoints that are there, the newest first."""
