@@ -82,7 +82,8 @@ def tree(folder: Path) -> dict[Path, bytes | None]:
 @pytest.fixture
 def command(monkeypatch, capfd, tmp_path) -> Command:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
+    for console in (terminal.out, terminal.err):  # made when terminal is imported, for the COLUMNS of then
+        monkeypatch.setattr(console, "width", 200)
     return Command(monkeypatch, capfd, tmp_path)
 
 
