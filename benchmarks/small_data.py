@@ -29,11 +29,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the set, for example DATA/uci/energy")
     parser.add_argument("--splits", type=timing.positive, default=20)
     parser.add_argument("--method", choices=uci.METHODS, default="ensemble")
+    parser.add_argument("--sizes", type=timing.positive, nargs="+", default=SIZES, metavar="N", help="training rows")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args(arguments)
     splits = uci.read_set(given.data, given.splits)
     rows = []
-    for size in SIZES:
+    for size in given.sizes:
         parts = [first_rows(split, size, k) for k, split in enumerate(splits)]
         begin = time.perf_counter()
         ours = [split["ll"] for split in uci.run(uci.METHODS[given.method], parts)["splits"]]

@@ -102,3 +102,66 @@ def test_contestants_of_another_mean_or_spread_are_not_timed(load, shift, scale,
     rng = np.random.default_rng(0)
     truth, got = rng.normal(size=(2, 2000, 4))
     assert load("peers.agreement").compare(shift + scale * got, truth).reached == agrees
+
+
+TOY_WORKER = '''
+import os, sys, time
+import numpy as np
+from benchmarks.peers.serve import serve
+
+class Net:
+    def __init__(self, task, arrays):
+        self.task, self.x = task, arrays["x"]
+    def kl(self):
+        return float(self.x.sum())
+    def outputs(self, draws):
+        print("what libraries say is no answer")
+        return np.full((draws, 1), self.task["value"])
+    def run(self):
+        if self.task["value"] == "dies":
+            sys.exit("last words")
+        time.sleep(self.task["value"])
+
+serve(Net, ["numpy"])
+'''
+
+
+@pytest.fixture
+def worker(load, tmp_path):
+    """A worker as the peers' are, and its task's arrays."""
+    process = load("peers.process")
+    (tmp_path / "toy_worker.py").write_text(TOY_WORKER)
+    np.savez(tmp_path / "arrays.npz", x=np.arange(3.0))
+    running = process.Worker([sys.executable, str(tmp_path / "toy_worker.py")], seconds=20.0)
+    yield running, {"arrays": str(tmp_path / "arrays.npz")}
+    running.close()
+
+
+def test_workers_answer_one_request_after_another(worker, tmp_path):
+    running, task = worker
+    assert running.ask("hello") == {"versions": {"numpy": np.__version__}}
+    assert running.ask("prepare", name="net", task={**task, "value": 0.05}) == {"kl": 3.0}
+    running.ask("outputs", name="net", draws=4, to=str(tmp_path / "outputs.npy"))
+    np.testing.assert_array_equal(np.load(tmp_path / "outputs.npy"), np.full((4, 1), 0.05))
+    assert 0.05 <= running.ask("run", name="net")["seconds"] < 5
+    assert running.ask("forget") == {}
+
+
+def test_workers_that_fail_die_or_are_late_are_told(load, worker):
+    running, task = worker
+    failed = load("peers.process").WorkerFailed
+    with pytest.raises(failed, match="KeyError: 'net'"):
+        running.ask("run", name="net")
+    with pytest.raises(failed, match="unknown request 'dance'"):
+        running.ask("dance")
+    running.ask("prepare", name="slow", task={**task, "value": 60})
+    running.seconds = 0.5
+    with pytest.raises(failed, match=r"no answer within 0\.5 s"):
+        running.ask("run", name="slow")
+
+
+def test_a_worker_that_ends_tells_its_last_words(load, worker):
+    running, task = worker
+    running.ask("prepare", name="net", task={**task, "value": "dies"})
+    with pytest.raises(load("peers.process").WorkerFailed, match="last words"):
+        running.ask("run", name="net")
