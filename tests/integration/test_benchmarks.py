@@ -104,7 +104,7 @@ def test_contestants_of_another_mean_or_spread_are_not_timed(load, shift, scale,
     assert load("peers.agreement").compare(shift + scale * got, truth).reached == agrees
 
 
-TOY_WORKER = '''
+TOY_WORKER = """
 import os, sys, time
 import numpy as np
 from benchmarks.peers.serve import serve
@@ -123,7 +123,7 @@ class Net:
         time.sleep(self.task["value"])
 
 serve(Net, ["numpy"])
-'''
+"""
 
 
 @pytest.fixture
