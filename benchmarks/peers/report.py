@@ -98,6 +98,8 @@ def plot(path: Path, tables: list[Table], caption: str) -> None:
 
 
 def _panel(panel: Any, table: Table) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     timed = [row.median for row in table.rows if row.seconds] or [1.0]
     low, high = min(timed) / 2, max(timed) * 2.5
     for place, row in enumerate(table.rows):
@@ -111,6 +113,9 @@ def _panel(panel: Any, table: Table) -> None:
         panel.text(end * 1.06, place, f"{_figure(row.median)} ms", va="center", fontsize=8)
     panel.set_xscale("log")
     panel.set_xlim(low, high)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_formatter(NullFormatter())
     panel.set_yticks(range(len(table.rows)), [row.name for row in table.rows], fontsize=8)
     panel.invert_yaxis()
     panel.set_title(table.title, loc="left", fontsize=10)
