@@ -347,6 +347,10 @@ class Plan:
         """A source that answers with `values` (one draw, no leading axis)."""
         return Tape(values, self.layers, self.coupling_of, self.in_common)
 
+    def tape_of_own_weights(self, values: Mapping[tuple[int, str], tf.Tensor], seed: tf.Tensor) -> Tape:
+        """As `tape`, for a draw whose variables are not the network's own: nothing that follows them is shared."""
+        return Tape(values, self.layers, self.coupling_of, seed=seed if self.follows_weights else None)
+
 
 SURVEY_ROWS = 3  # a number of rows that is told in the shapes of a survey
 
