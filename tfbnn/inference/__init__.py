@@ -1,5 +1,6 @@
 """Ways to a posterior, one file a method; every one ends in `Draws`."""
 
+from tfbnn.inference.ensemble import DeepEnsemble
 from tfbnn.inference.variational import VariationalInference
 
-__all__ = ["VariationalInference"]
+__all__ = ["DeepEnsemble", "VariationalInference"]

@@ -2,5 +2,6 @@
 
 from tfbnn.prediction.monte_carlo import NetworkDraws, predict_distribution
 from tfbnn.prediction.prediction import Prediction
+from tfbnn.prediction.stored_draws import StoredDraws
 
-__all__ = ["NetworkDraws", "Prediction", "predict_distribution"]
+__all__ = ["NetworkDraws", "Prediction", "StoredDraws", "predict_distribution"]

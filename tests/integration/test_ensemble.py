@@ -1,0 +1,95 @@
+"""Deep ensembles: members as trained alone, their mixture, their known optimum."""
+
+import keras
+import numpy as np
+import pytest
+
+import blr
+import posterior_oracle as oracle
+import tfbnn
+import toy
+from tfbnn.core.checks import InvalidInput
+from tfbnn.inference import DeepEnsemble
+from tfbnn.inference.base import own_likelihood
+from tfbnn.layers.convert import as_points
+
+
+def seeded(layer=tfbnn.layers.DenseFlipout):
+    return keras.Sequential([keras.Input((3,)), layer(4, activation="tanh", seed=1), layer(1, seed=2)])
+
+
+def ensemble(network=None, **kwargs):
+    arguments = {"members": 3, "seed": 7, "optimizer": keras.optimizers.Adam(0.05), **kwargs}
+    return DeepEnsemble(network or seeded(), tfbnn.likelihoods.Normal().adapt(toy.Y), **arguments)
+
+
+def fit(method, **kwargs):
+    return method.fit(toy.X, toy.Y, **{"epochs": 4, "batch_size": 8, "verbose": 0, **kwargs})
+
+
+def test_members_are_the_models_trained_alone():
+    draws = fit(ensemble())
+    for m in range(3):
+        likelihood = own_likelihood(tfbnn.likelihoods.Normal().adapt(toy.Y))
+        alone = toy.model_of(as_points(seeded(), 7 + m), likelihood, seed=7 + m)
+        toy.train(alone, epochs=4)
+        expected = alone.predict_distribution(toy.X, 1).parameters[0]
+        np.testing.assert_allclose(draws.predict_distribution(toy.X).parameters[m], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_members_differ_and_the_mixture_spreads():
+    prediction = fit(ensemble()).predict_distribution(toy.X)
+    assert prediction.epistemic_stddev.min() > 0
+    assert len(prediction.parameters) == 3
+
+
+def test_variational_members_keep_their_posteriors():
+    draws = fit(ensemble(of="variational"))
+    assert draws.num_draws is None
+    found = draws.predict_distribution(toy.X, 60).parameters[..., 0]
+    assert np.abs(found[0] - found[3]).max() > 1e-3
+    between = np.var([found[m::3].mean(axis=0) for m in range(3)], axis=0)
+    assert between.max() > np.var(found[::3], axis=0).max()  # a few epochs: beginnings differ by more than q
+
+
+def test_snapshots_are_the_ends_of_cycles():
+    method = ensemble(snapshots=True)
+    draws = fit(method, epochs=9)
+    found = draws.predict_distribution(toy.X).parameters
+    assert draws.num_draws == 3
+    last = method.model.predict_distribution(toy.X, 1).parameters[0]
+    np.testing.assert_allclose(found[-1], last, rtol=2e-5)
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+def test_in_linear_regression_each_member_is_the_posterior_mean():
+    regression = blr.example()
+    method = DeepEnsemble(oracle.network(regression), oracle.likelihood(regression), keras.optimizers.Adam(0.05),
+                          members=3, seed=1)  # fmt: skip
+    x, y = oracle.data(regression)
+    draws = method.fit(x, y, epochs=1500, batch_size=len(y), verbose=0)
+    found = oracle.weights(draws, x.shape[1])
+    np.testing.assert_allclose(found, np.tile(regression.mean, (3, 1)), atol=2e-3)
+    other = regression.X.T @ regression.y
+    least_squares = np.linalg.solve(regression.X.T @ regression.X, other)
+    assert np.abs(found - least_squares).max() > 2e-3  # without the prior it would be that
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [({"members": 1}, "members"), ({"of": "point"}, "points"), ({"of": "variational", "snapshots": True}, "snapshots")],
+)
+def test_what_cannot_work_is_refused(arguments, told):
+    with pytest.raises(InvalidInput, match=told):
+        ensemble(**arguments)
+
+
+def test_more_snapshots_than_epochs_are_refused():
+    with pytest.raises(InvalidInput, match="3 or more, one a snapshot"):
+        fit(ensemble(snapshots=True), epochs=2)
+
+
+def test_a_schedule_and_snapshots_do_not_go_together():
+    schedule = keras.optimizers.schedules.CosineDecay(0.01, 100)
+    with pytest.raises(InvalidInput, match="learning rate"):
+        fit(ensemble(snapshots=True, optimizer=keras.optimizers.Adam(schedule)))
