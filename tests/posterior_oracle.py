@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import blr
 import keras
 import numpy as np
 
+import blr
 import tfbnn
 
 AT_MOST = 4.0  # standard errors; of some 20 numbers one errs so far in 1 of 800 correct runs

@@ -87,7 +87,8 @@ class _Cycle(keras.callbacks.Callback):
 
     def __init__(self, rate: float, epochs: int, cycles: int):
         super().__init__()
-        self.rate, self.settings = rate, []
+        self.rate = rate
+        self.settings: list[list[np.ndarray]] = []
         self.ends = [round(epochs * (k + 1) / cycles) for k in range(cycles)]
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -150,8 +150,9 @@ def predict_distribution(
     Raises:
         InvalidInput: for arguments out of range, or more draws than a finite set has.
     """
-    num_samples = draws.at_most(DEFAULT_SAMPLES) if num_samples is None else positive_integer("num_samples", num_samples)
-    if num_samples > draws.at_most(num_samples):
+    if num_samples is None:
+        num_samples = draws.at_most(DEFAULT_SAMPLES)
+    if positive_integer("num_samples", num_samples) > draws.at_most(num_samples):
         raise invalid("num_samples", f"at most {draws.num_draws}, the draws there are", num_samples)
     seed = draws.seed if seed is None else check_seed("seed", seed)
     one_of("coupling", coupling, COUPLINGS)
