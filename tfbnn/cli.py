@@ -27,6 +27,7 @@ from tfbnn.terminal import (
     print_inputs,
     print_model,
     print_outputs,
+    print_posterior,
     print_predictions,
     print_recipe,
     print_scores,
@@ -136,9 +137,12 @@ def train(
             out.print("The training that was interrupted before is replaced; --resume would go on with it.")
         with progress_bar() as bar:
             result = run_recipe(loaded, [epoch_callback(bar, loaded.training)], data=data, resume=resume)
-    share = result.elbo.num_data / len(data.train.target)  # of the training rows; the others chose the epoch
-    print_elbo(result.elbo, share * chance_log_likelihood(data))
-    print_unsettled(result.history["kl"], loaded.training.epochs)
+    if result.elbo is not None:
+        share = result.elbo.num_data / len(data.train.target)  # of the training rows; the others chose the epoch
+        print_elbo(result.elbo, share * chance_log_likelihood(data))
+        print_unsettled(result.history["kl"], loaded.training.epochs)
+    else:
+        print_posterior(loaded.inference, result.draws)
     print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
     out.print(escape(f"\nSavedModel      {result.path}/"), soft_wrap=True)
     out.print(escape(f"Held-out rows   {result.held_out_csv}"), soft_wrap=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ out = rich.console.Console(highlight=False)
 err = rich.console.Console(stderr=True, highlight=False)
 
 
-def progress_bar() -> rich.progress.Progress:
-    """The bar of training: epochs done, time, and the ELBO terms."""
-    return rich.progress.Progress(
+@contextlib.contextmanager
+def progress_bar() -> Iterator[rich.progress.Progress]:
+    """The bar of training: epochs done, time, and the ELBO terms; it is there from the first epoch on."""
+    bar = rich.progress.Progress(
         rich.progress.TextColumn("epoch", table_column=_unsqueezed()),
         rich.progress.MofNCompleteColumn(table_column=_unsqueezed()),
         rich.progress.BarColumn(bar_width=BAR_WIDTH, table_column=_unsqueezed()),
@@ -34,6 +36,10 @@ def progress_bar() -> rich.progress.Progress:
         rich.progress.TextColumn("{task.description}", table_column=_unsqueezed()),
         console=out,
     )
+    try:
+        yield bar
+    finally:
+        bar.stop()
 
 
 def _unsqueezed() -> rich.table.Column:
@@ -46,13 +52,14 @@ def epoch_callback(bar: rich.progress.Progress, training: Any) -> Any:
 
     task = bar.add_task("", total=training.epochs)
     names = ["elbo", "log_likelihood", "kl", *([] if _is_constant(training.beta) else ["beta"]), "val_log_likelihood"]
+    of_a_kl = ("elbo", "kl", "beta")  # points have none
     before = len(f"epoch {training.epochs}/{training.epochs} ") + BAR_WIDTH + len(" 0:00:00 ")
 
     def show(epoch: int, logs: dict[str, float]) -> None:
-        terms = [f"{name} {logs[name]:.4g}" for name in names if name in logs]
+        terms = [f"{name} {logs[name]:.4g}" for name in names if name in logs and (logs["kl"] or name not in of_a_kl)]
         bar.update(task, completed=epoch + 1, description=_fitting(terms, bar.console.width - before))
 
-    return keras.callbacks.LambdaCallback(on_epoch_end=show)
+    return keras.callbacks.LambdaCallback(on_train_begin=lambda logs: bar.start(), on_epoch_end=show)
 
 
 def _is_constant(beta: Any) -> bool:
@@ -144,6 +151,24 @@ def print_elbo(elbo: Any, chance: float) -> None:
     table.add_row("beta, weight of the KL in the loss", f"{elbo.beta:g}")
     table.add_row("to compare: log likelihood without the columns", f"{chance:,.1f}")
     out.print(table)
+
+
+def print_posterior(settings: dict[str, Any], draws: Any) -> None:
+    """Tells the method and its options, and what it has to say of its draws."""
+    table = empty_table("posterior", "")
+    told = {**settings, "draws": draws.num_draws or "endless", **getattr(draws, "metadata", {})}
+    for name, value in told.items():
+        if name != "message":
+            table.add_row(escape(name.replace("_", " ")), escape(_told(value)))
+    out.print(table)
+    if message := told.get("message"):
+        out.print(escape(str(message)), soft_wrap=True)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
 _SCORES = {

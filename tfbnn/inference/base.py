@@ -37,6 +37,7 @@ class Inference(abc.ABC):
     """
 
     model: BayesianModel
+    keeps_checkpoints = True  # whether `fit` takes `checkpoint`, `checkpoint_every` and `resume`
 
     def __init__(
         self, network: keras.Model, likelihood: Any, optimizer: Any = "adam", seed: int | None = None, **kwargs: Any

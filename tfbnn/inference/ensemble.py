@@ -33,6 +33,8 @@ class DeepEnsemble(Inference):
     Reference: Lakshminarayanan, Pritzel & Blundell 2017; Huang et al. 2017, "Snapshot ensembles".
     """
 
+    keeps_checkpoints = False
+
     def __init__(
         self,
         network: keras.Model,
@@ -55,9 +57,14 @@ class DeepEnsemble(Inference):
             raise invalid("snapshots", "False with of='variational'", True, "Snapshots are of points.")
 
     def fit(self, x, y, epochs=1, batch_size=32, **training) -> Draws:
-        """Trains all members; `training` holds further arguments of `tfbnn.train_many` (of `train`, for snapshots)."""
+        """Trains all members; `training` holds further arguments of `tfbnn.train_many` (of `train`, for snapshots).
+
+        A list of `callbacks` is the first member's; a function of a member's number gives each its own.
+        """
         if self.snapshots:
             return self._snapshots(x, y, epochs, batch_size, **training)
+        if isinstance(callbacks := training.get("callbacks"), list | tuple):
+            training["callbacks"] = lambda m: [] if m else callbacks
         models = [self.compiled(self._network(m), own_likelihood(self.likelihood), self.seed + m)
                   for m in range(self.members)]  # fmt: skip
         histories = train_many(models, (x, y), epochs, batch_size, **training)
