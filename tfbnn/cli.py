@@ -22,6 +22,7 @@ from tfbnn.terminal import (
     err,
     known_target,
     out,
+    print_comparison,
     print_data,
     print_elbo,
     print_inputs,
@@ -146,6 +147,49 @@ def train(
     print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
     out.print(escape(f"\nSavedModel      {result.path}/"), soft_wrap=True)
     out.print(escape(f"Held-out rows   {result.held_out_csv}"), soft_wrap=True)
+
+
+@app.command()
+def compare(
+    recipe: RecipeFile,
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="M1,M2,...", help="Methods, each with its options: 'SWAG,DeepEnsemble members=10'."),
+    ] = None,
+    settings: Settings = None,
+    allow_imports: AllowImports = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Of the table and the pictures.")
+    ] = None,
+) -> None:
+    """Train a recipe by several methods and tell how far each is from the true posterior.
+
+    NUTS, which is exact but slow, is the gold. Which should I use for my data?
+    """
+    with _quiet_start():
+        from tfbnn.recipes import Recipe
+        from tfbnn.recipes.compare import QUICK_METHODS, compare, contestants
+        from tfbnn.recipes.comparison_table import report, verdict, write_report
+        from tfbnn.recipes.pictures import draw_comparison
+        from tfbnn.recipes.run import prepare_data
+    chosen = QUICK_METHODS if methods is None else [spec.strip() for spec in methods.split(",")]
+    entries = contestants(recipe, chosen, settings or (), allow_imports)
+    loaded = Recipe.from_yaml(recipe, settings or (), allow_imports)
+    folder = output or Path("saved_models") / f"{loaded.name}.comparison"
+    out.print(f"[bold]{escape(loaded.name)}[/]  {escape(loaded.description)}")
+    data = prepare_data(loaded)
+    print_data(data, loaded.data.columns)
+    results = []
+    with out.status("") as status:
+        for result in compare(entries, lambda label: status.update(f"{escape(label)} ...")):
+            results.append(result)
+            out.print(f"{escape(result.label)}: " + ("failed" if result.failed else f"{result.seconds:.1f} s"))
+    print_comparison(results)
+    out.print("\n" + escape(verdict(results)), soft_wrap=True)
+    made = write_report(folder, results, report(results), loaded)
+    with contextlib.suppress(InvalidInput):  # without matplotlib
+        made += draw_comparison(folder, results, data)
+    out.print(escape("Written: " + ", ".join(str(path) for path in made)), soft_wrap=True)
 
 
 @app.command()

@@ -165,6 +165,24 @@ def print_posterior(settings: dict[str, Any], draws: Any) -> None:
         out.print(escape(str(message)), soft_wrap=True)
 
 
+def print_comparison(results: list[Any]) -> None:
+    """Prints three tables of the methods: how good, how far from the gold, how costly; and what failed."""
+    from tfbnn.recipes.comparison_table import LEGEND, cells, columns
+
+    names = columns(results)
+    first = names.index("TV near")
+    last = names.index("train s")
+    for part in (names[1:first], names[first:last], names[last:]):
+        table = empty_table("method", *part)
+        for result in results:
+            table.add_row(*(escape(cell) for cell in cells(result, ["method", *part])))
+        out.print(table)
+    out.print(escape(" ".join(LEGEND.split())), soft_wrap=True)
+    for result in results:
+        if result.message:
+            out.print(f"[bold]{escape(result.label)}[/]: {escape(result.message)}", soft_wrap=True)
+
+
 def _told(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import tensorflow_probability as tfp
 
 from tfbnn.core.checks import invalid
 from tfbnn.prediction import Prediction
@@ -58,8 +58,8 @@ def _of_few(loc: np.ndarray, scale: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _expected_distance(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """E|d|, d ~ Normal(mean, variance)."""
     stddev = np.sqrt(variance)
-    z = mean / stddev
-    return 2.0 * stddev * scipy.stats.norm.pdf(z) + mean * (2.0 * scipy.stats.norm.cdf(z) - 1.0)
+    z, unit = mean / stddev, tfp.distributions.Normal(np.float64(0.0), np.float64(1.0))
+    return 2.0 * stddev * unit.prob(z).numpy() + mean * (2.0 * unit.cdf(z).numpy() - 1.0)
 
 
 def _of_samples(z: np.ndarray, y: np.ndarray) -> np.ndarray:

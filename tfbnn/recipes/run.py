@@ -237,6 +237,7 @@ def fit_method(
     callbacks: Sequence[Any] = (),
     verbose: Any = 0,
     resume: bool = False,
+    checkpoints: bool = True,
 ) -> Draws:
     """Trains or samples; the method then has the `history`."""
     spec = recipe.training
@@ -256,7 +257,7 @@ def fit_method(
         callbacks=list(callbacks),
         patience=spec.patience,
         verbose=verbose,
-        **_checkpoints(recipe, resume),
+        **(_checkpoints(recipe, resume) if checkpoints else {}),
     )
 
 

@@ -1,0 +1,67 @@
+"""One-dimensional regression: mean and bands of each method, beside the gold's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, panels, write
+from tfbnn.prediction import Prediction
+
+
+def plot_bands(
+    path: Any,
+    predictions: Mapping[str, Prediction],
+    grid: np.ndarray,
+    rows: tuple[np.ndarray, np.ndarray],
+    names: tuple[str, str] = ("x", "y"),
+    gold: str | None = None,
+) -> Path:
+    """A panel a method: rows, mean, and 2 standard deviations, epistemic and total; the gold's as dashed lines.
+
+    Args:
+        path: of the picture.
+        predictions: name -> of the rows `grid`.
+        grid: [B], where the predictions are, in rising order.
+        rows: the training rows, (x [N], y [N]).
+        names: of the axes.
+        gold: name of the prediction that each is compared with.
+    """
+    figure, axes = panels(len(predictions), 3, 3.4, 2.7, sharex=True, sharey=True)
+    truth = predictions.get(gold) if gold else None
+    for axis, (name, prediction) in zip(axes, predictions.items(), strict=True):
+        mean = prediction.mean[:, 0]
+        for stddev, shade, label in (
+            (prediction.stddev, 0.18, "all"),
+            (prediction.epistemic_stddev, 0.4, "of not knowing the weights"),
+        ):
+            band = 2.0 * stddev[:, 0]
+            axis.fill_between(grid, mean - band, mean + band, color=BLUE, alpha=shade, linewidth=0, label=label)
+        axis.plot(grid, mean, color=BLUE, linewidth=1.4, label="mean")
+        if truth is not None and prediction is not truth:
+            for sign in (-2.0, 2.0):
+                line = truth.mean[:, 0] + sign * truth.epistemic_stddev[:, 0]
+                axis.plot(
+                    grid, line, color=ORANGE, linewidth=1.0, linestyle="--", label=f"{gold}'s" if sign > 0 else None
+                )
+        axis.plot(*rows, ".", color=INK, markersize=3, label="rows")
+        axis.set_title(name, fontsize=9, loc="left")
+    _frame(axes, predictions, rows)
+    figure.supxlabel(names[0], fontsize=9)
+    figure.supylabel(names[1], fontsize=9)
+    handles, labels = axes[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False,
+                  title="mean ± 2 standard deviations", title_fontsize=8)  # fmt: skip
+    axes[0].tick_params(color=GREY)
+    return write(figure, path)
+
+
+def _frame(axes: list[Any], predictions: Mapping[str, Prediction], rows: tuple[np.ndarray, np.ndarray]) -> None:
+    """Limits that show the rows and the most of the bands, not the farthest of them."""
+    tops = [np.quantile(p.mean[:, 0] + 2 * p.stddev[:, 0], 0.95) for p in predictions.values()]
+    bottoms = [np.quantile(p.mean[:, 0] - 2 * p.stddev[:, 0], 0.05) for p in predictions.values()]
+    low, high = min(np.median(bottoms), rows[1].min()), max(np.median(tops), rows[1].max())
+    axes[0].set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
