@@ -47,9 +47,9 @@ def _told(value: float | None, digits: int) -> str:
 
 
 LEGEND = f"""log likelihood: nats a row of the held-out rows. TV: total variation from {GOLD}'s predictive
-distribution, 0 the same, 1 disjoint. mean: root mean square error of the mean, in {GOLD}'s standard deviations. spread:
-epistemic standard deviation over {GOLD}'s, geometric mean; below 1 too sure. near: the held-out rows; far: the same rows
-{FAR:g} times as far from the centre of the training rows. S: draws averaged over."""
+distribution, 0 the same, 1 disjoint. mean: root mean square error of the mean, in {GOLD}'s standard deviations.
+spread: epistemic standard deviation over {GOLD}'s, geometric mean; below 1 too sure. near: the held-out rows; far: the
+same rows {FAR:g} times as far from the centre of the training rows. S: draws averaged over."""
 
 
 def report(results: list[Result]) -> str:

@@ -63,7 +63,7 @@ def _predictions(results: Sequence[Result], data: PreparedData, frame: pd.DataFr
     """One network for all points of a draw: what a picture of functions shows."""
     x = data.schema.encode(frame)
     found = {result.label: result.draws for result in results if result.draws is not None}
-    most = GOLD_DRAWS // 2
     return {
-        name: predict_distribution(draws, x, draws.at_most(most), None, "coherent") for name, draws in found.items()
+        name: predict_distribution(draws, x, draws.at_most(GOLD_DRAWS // 2), coupling="coherent")
+        for name, draws in found.items()
     }
