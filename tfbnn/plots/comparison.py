@@ -9,14 +9,14 @@ from typing import Any
 from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, panels, write
 
 
-def plot_comparison(path: Any, results: Sequence[Any], gold: str) -> Path:
+def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
     """Panels: total variation from the gold, epistemic standard deviation over the gold's, seconds to train.
 
     Args:
         path: of the picture.
-        results: of `tfbnn.recipes.compare`, the failed ones left out.
-        gold: name of the gold.
+        results: of `tfbnn.recipes.compare`, the gold first, the failed ones left out.
     """
+    gold = results[0].label
     compared = [result for result in results if result.near]
     figure, axes = panels(3, 3, 3.4, 0.42 * len(results) + 1.4, sharey=True)
     places = range(len(compared))
@@ -33,10 +33,8 @@ def plot_comparison(path: Any, results: Sequence[Any], gold: str) -> Path:
     axes[1].set_xlabel(f"epistemic standard deviation / {gold}'s (1: the same)", fontsize=8)
     axes[2].set_xscale("log")
     axes[2].scatter([result.seconds for result in compared], places, color=INK, s=28, zorder=3)
-    of_gold = next((result.seconds for result in results if result.label == gold), None)
-    if of_gold:
-        axes[2].axvline(of_gold, color=GREY, linewidth=1.0)
-        axes[2].annotate(gold, (of_gold, -0.6), fontsize=8, color=GREY, ha="center", annotation_clip=False)
+    axes[2].axvline(results[0].seconds, color=GREY, linewidth=1.0)
+    axes[2].annotate(gold, (results[0].seconds, -0.6), fontsize=8, color=GREY, ha="center", annotation_clip=False)
     axes[2].set_xlabel("seconds to train", fontsize=8)
     for axis in axes:
         axis.grid(axis="y", color="#e5e5e5", linewidth=0.8)

@@ -88,14 +88,19 @@ def contestants(
     Args:
         path: of the recipe.
         methods: "METHOD", or "METHOD key=value ...": a key without a dot is an option of the method, one with a dot
-            a setting of the recipe ("VariationalInference model.posterior=FullCovariance").
+            a setting of the recipe ("VariationalInference model.posterior=FullCovariance"). The first of NUTS is the
+            gold; where there is none, NUTS as it is.
         overrides: settings of all.
         allow_imports: as in `Recipe.from_yaml`.
 
     Raises:
         InvalidInput: for unknown methods or settings.
     """
-    specs = [GOLD, *(spec for spec in methods if spec != GOLD)]
+    methods = list(methods)
+    gold = next((spec for spec in methods if spec.split()[:1] == [GOLD]), GOLD)
+    if gold in methods:
+        methods.remove(gold)
+    specs = [gold, *methods]
     doubled = next((spec for spec in specs if specs.count(spec) > 1), None)
     if doubled:
         raise invalid("--methods", "methods that differ", doubled)

@@ -11,7 +11,7 @@ import pandas as pd
 from tfbnn.data import NumberColumn
 from tfbnn.plots import plot_bands, plot_classes, plot_comparison
 from tfbnn.prediction import Prediction, predict_distribution
-from tfbnn.recipes.compare import GOLD, GOLD_DRAWS, Result
+from tfbnn.recipes.compare import GOLD_DRAWS, Result
 from tfbnn.recipes.run import PreparedData
 
 POINTS, POINTS_A_SIDE = 200, 60
@@ -27,7 +27,7 @@ def draw_comparison(folder: Path, results: Sequence[Result], data: PreparedData)
         data: what the methods were trained on.
     """
     shown = [result for result in results if not result.failed]
-    made = [plot_comparison(folder / "comparison.png", shown, GOLD)] if len(shown) > 1 else []
+    made = [plot_comparison(folder / "comparison.png", shown)] if len(shown) > 1 else []
     numbers = [column for column in data.schema.columns if isinstance(column, NumberColumn)]
     alone = len(numbers) == len(data.schema.columns) == data.schema.num_features
     if alone and len(numbers) == 1 and not data.likelihood.is_classifier:
@@ -42,7 +42,7 @@ def _functions(path: Path, results: Sequence[Result], data: PreparedData) -> Pat
     x, y = data.train.features[column.name].to_numpy(float), data.target.encode(data.train.target)[:, 0]
     grid = _values_around(x, POINTS)
     predictions = _predictions(results, data, pd.DataFrame({column.name: grid}))
-    return plot_bands(path, predictions, grid, (x, y), (column.name, str(data.train.target.name)), GOLD)
+    return plot_bands(path, predictions, grid, (x, y), (column.name, str(data.train.target.name)), results[0].label)
 
 
 def _certainty(path: Path, results: Sequence[Result], data: PreparedData) -> Path:
