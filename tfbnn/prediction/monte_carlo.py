@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -47,8 +48,7 @@ class NetworkDraws(Draws):
         start, count = tf.cast(start, tf.int32), tf.cast(count, tf.int32)
         with tf.control_dependencies([_assert_positive(count), *self._assert_enough(start + count)]):
             first, last = start // DRAWS_PER_BLOCK, (start + count - 1) // DRAWS_PER_BLOCK
-        plan = Plan.of(self._forward, x, sublayers(self.network), coupling)
-        blocks = _map_blocks(lambda block: self._block(x, plan, seed_pair(seed), block), first, last)
+        blocks = _map_blocks(self._make_block(x, seed_pair(seed), coupling), first, last)
         offset = start - first * DRAWS_PER_BLOCK
         draws = blocks[offset : offset + count]
         draws.set_shape([None, keras.tree.flatten(x)[0].shape[0], self.likelihood.num_parameters])
@@ -75,6 +75,11 @@ class NetworkDraws(Draws):
             Pairs of a variable and [DRAWS_PER_BLOCK, *its shape]; none where the layers draw their weights themselves.
         """
         return []
+
+    def _make_block(self, x: Any, seed: tf.Tensor, coupling: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        """What makes the draws of a block, [DRAWS_PER_BLOCK, B, P'], from its number; what all share is done once."""
+        plan = Plan.of(self._forward, x, sublayers(self.network), coupling)
+        return lambda block: self._block(x, plan, seed, block)
 
     def _block(self, x: Any, plan: Plan, seed: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
         """Draws block * DRAWS_PER_BLOCK ..., all through the network at once: [DRAWS_PER_BLOCK, B, P']."""
