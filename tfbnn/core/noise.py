@@ -70,6 +70,17 @@ class Noise(abc.ABC):
             return self.normal(name, tf.shape(outputs))
         return self.normal(name, [1, *outputs.shape[1:]])
 
+    def uniform_per_row(self, name: str, inputs: tf.Tensor) -> tf.Tensor:
+        """Uniforms for the channels of `inputs` [B, ..., D], the same at all positions of a row.
+
+        Returns:
+            [B, 1, ..., D], fresh ones a row, in training; one [1, 1, ..., D] for all rows in prediction.
+        """
+        rows: Any = 1
+        if self.coupling is None:
+            rows = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]  # static wherever it can be
+        return self.uniform(name, [rows, *[1] * (len(inputs.shape) - 2), inputs.shape[-1]])
+
     def shared(self, name: str, compute: Callable[[], Any]) -> Any:
         """`compute()`, done once for all draws where many draws are made; it must not depend on noise."""
         return compute()
@@ -393,6 +404,18 @@ class _Planned(Noise):
     def normal_per_row(self, name, outputs):
         self._plan.batch_sizes[self._index] = outputs.shape[0]
         return super().normal_per_row(name, outputs)
+
+    def uniform_per_row(self, name, inputs):
+        before = self._plan.requests.get((self._index, name))
+        uniforms = super().uniform_per_row(name, inputs)
+        if before is not None and before.shape != uniforms.shape.as_list():
+            raise invalid(
+                f"layer {self._plan.layers[self._index].name}",
+                "a layer with noise a row that is given as many rows at every call",
+                [before.shape, uniforms.shape.as_list()],
+                "Use another layer for each call.",
+            )
+        return uniforms
 
     def shared(self, name, compute):
         return self._plan.in_common.setdefault((self._index, name), compute())

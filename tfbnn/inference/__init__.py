@@ -1,7 +1,13 @@
 """Ways to a posterior, one file a method; every one ends in `Draws`."""
 
+from tfbnn.inference.dropout import MonteCarloDropout
 from tfbnn.inference.ensemble import DeepEnsemble
 from tfbnn.inference.laplace import Laplace
 from tfbnn.inference.variational import VariationalInference
 
-__all__ = ["DeepEnsemble", "Laplace", "VariationalInference"]
+__all__ = [
+    "DeepEnsemble",
+    "Laplace",
+    "MonteCarloDropout",
+    "VariationalInference",
+]

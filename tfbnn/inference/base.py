@@ -14,6 +14,7 @@ from tfbnn.core.checks import invalid
 from tfbnn.core.draws import Draws
 from tfbnn.core.noise import check_seed
 from tfbnn.core.traversal import sublayers
+from tfbnn.layers import ConcreteDropout, MCDropout
 from tfbnn.layers.base import VariationalLayer
 from tfbnn.layers.convert import as_points
 from tfbnn.prediction.stored_draws import StoredDraws, drawn_variables
@@ -77,6 +78,11 @@ def has_posteriors(network: keras.Model) -> bool:
     """Whether some layer may hold more than points; a layer that is not built yet tells nothing, and may."""
     layers = [layer for layer in sublayers(network) if isinstance(layer, VariationalLayer)]
     return any(not layer.built or not all(term.q.is_point for term in layer.weight_terms) for layer in layers)
+
+
+def has_dropout(network: keras.Model) -> bool:
+    """Whether some layer drops units in prediction too."""
+    return any(isinstance(layer, MCDropout | ConcreteDropout) for layer in sublayers(network))
 
 
 def own_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfbnn.core.checks import invalid, one_of, positive_integer
 from tfbnn.core.draws import Draws
-from tfbnn.inference.base import Inference, has_posteriors, own_likelihood, setting_of, stored
+from tfbnn.inference.base import Inference, has_dropout, has_posteriors, own_likelihood, setting_of, stored
 from tfbnn.layers.convert import as_points, copied
 from tfbnn.training import train_many
 
@@ -70,7 +70,8 @@ class DeepEnsemble(Inference):
         histories = train_many(models, (x, y), epochs, batch_size, **training)
         self.history = _mean([history.history for history in histories])
         self.model = models[0]
-        return stored(self.model, [setting_of(model) for model in models], endless=has_posteriors(self.model.network))
+        is_random = has_posteriors(self.model.network) or has_dropout(self.model.network)
+        return stored(self.model, [setting_of(model) for model in models], endless=is_random)
 
     def _network(self, m: int) -> keras.Model:
         """A copy with other initial weights, which are a function of the seed."""

@@ -38,13 +38,24 @@ def copied(network: keras.Model, seed: int | None = None, change: Callable[[dict
     Args:
         network: Keras model that can be described.
         seed: as in `as_points`.
-        change: of the description of each layer, as Keras serialises it; returns another.
+        change: of the description of each layer of tfbnn, as Keras serialises it; returns another.
+    """
+    return described_otherwise(network, lambda described: _changed(described, change or _same), seed)
+
+
+def described_otherwise(network: keras.Model, change: Callable[[dict], dict], seed: int | None = None) -> keras.Model:
+    """The network of another description, with new initial weights.
+
+    Args:
+        network: Keras model that can be described.
+        change: of the description of the whole network, as Keras serialises it; returns another.
+        seed: as in `as_points`.
     """
     try:
         described = keras.saving.serialize_keras_object(network)
     except (NotImplementedError, ValueError, TypeError) as error:
         raise invalid("network", "a network that can be copied, by its get_config", network, f"{error}") from None
-    changed = _changed(described, change or _same)
+    changed = change(described)
     return keras.saving.deserialize_keras_object(changed if seed is None else _reseeded(changed, seed))
 
 
