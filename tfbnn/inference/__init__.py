@@ -1,7 +1,8 @@
 """Ways to a posterior, one file a method; every one ends in `Draws`."""
 
 from tfbnn.inference.ensemble import DeepEnsemble
+from tfbnn.inference.stochastic_gradient import SGHMC, SGLD
 from tfbnn.inference.swag import SWAG
 from tfbnn.inference.variational import VariationalInference
 
-__all__ = ["SWAG", "DeepEnsemble", "VariationalInference"]
+__all__ = ["SGHMC", "SGLD", "SWAG", "DeepEnsemble", "VariationalInference"]

@@ -250,20 +250,24 @@ class Collector(keras.callbacks.Callback):
         self.moments.take(count, [variable.numpy() for variable in self._kept[1:]])
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Sets the rate."""
+        """Sets the rate, and tells the loop whether it will read the weights, which many models give back slowly."""
+        self.reads_weights = self._is_snapshot(epoch)
         if epoch >= self._first:
             self.model.optimizer.learning_rate = self._rate
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds a snapshot."""
-        done = epoch + 1 - self._first
-        if done < 1 or done % self._every:
+        if not self._is_snapshot(epoch):
             return
         self.moments.add()
         if self._kept:
             counts = np.array([self.moments.count, self._first, self._every])
             for variable, value in zip(self._kept, [counts, *self.moments.arrays], strict=True):
                 variable.assign(value)
+
+    def _is_snapshot(self, epoch: int) -> bool:
+        done = epoch + 1 - self._first
+        return done >= 1 and done % self._every == 0
 
 
 @register
