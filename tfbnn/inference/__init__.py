@@ -3,11 +3,16 @@
 from tfbnn.inference.dropout import MonteCarloDropout
 from tfbnn.inference.ensemble import DeepEnsemble
 from tfbnn.inference.laplace import Laplace
+from tfbnn.inference.stochastic_gradient import SGHMC, SGLD
+from tfbnn.inference.swag import SWAG
 from tfbnn.inference.variational import VariationalInference
 
 __all__ = [
     "DeepEnsemble",
     "Laplace",
     "MonteCarloDropout",
+    "SGHMC",
+    "SGLD",
+    "SWAG",
     "VariationalInference",
 ]
