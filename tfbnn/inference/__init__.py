@@ -8,11 +8,11 @@ from tfbnn.inference.swag import SWAG
 from tfbnn.inference.variational import VariationalInference
 
 __all__ = [
-    "DeepEnsemble",
-    "Laplace",
-    "MonteCarloDropout",
     "SGHMC",
     "SGLD",
     "SWAG",
+    "DeepEnsemble",
+    "Laplace",
+    "MonteCarloDropout",
     "VariationalInference",
 ]
