@@ -38,6 +38,7 @@ class Inference(abc.ABC):
     """
 
     model: BayesianModel
+    takes_optimizer = True
     keeps_checkpoints = True  # whether `fit` takes `checkpoint`, `checkpoint_every` and `resume`
 
     def __init__(

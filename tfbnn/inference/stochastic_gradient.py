@@ -295,6 +295,8 @@ def _read(path: Path) -> list[np.ndarray]:
 class StochasticGradientMCMC(Inference):
     """What the chains share; see `SGLD` and `SGHMC`."""
 
+    takes_optimizer = False
+
     def __init__(
         self,
         network: keras.Model,

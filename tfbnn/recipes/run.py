@@ -201,7 +201,7 @@ def build_method(recipe: Recipe, data: PreparedData) -> Inference:
         return recipe.method(
             recipe.network(data.schema.num_features, data.likelihood.num_outputs),
             data.likelihood,
-            keras.optimizers.Adam(spec.rate(), clipnorm=spec.clipnorm),
+            keras.optimizers.Adam(spec.rate(), clipnorm=spec.clipnorm) if recipe.method.takes_optimizer else None,
             seed=recipe.seed,
             beta=spec.beta,
             train_samples=spec.train_samples,
