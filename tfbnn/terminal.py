@@ -20,6 +20,7 @@ ROWS_SHOWN = 10
 MAX_PROBABILITIES_SHOWN = 4
 MIN_CATEGORIES_IN_DOUBT = 20
 BAR_WIDTH = 10
+LONGEST_LIST_SHOWN = 5
 
 out = rich.console.Console(highlight=False)
 err = rich.console.Console(stderr=True, highlight=False)
@@ -186,6 +187,8 @@ def print_comparison(results: list[Any]) -> None:
 def _told(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, list) and len(value) > LONGEST_LIST_SHOWN:
+        return f"{len(value)} values"
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 

@@ -9,7 +9,7 @@ import tfbnn
 from tfbnn.core.checks import InvalidInput
 from tfbnn.recipes.method import METHODS
 
-QUICK = {}  # method -> options that make it quick
+QUICK = {"SWAG": {"start": 0.3}, "SGLD": {"burn_in": 0.3}, "SGHMC": {"burn_in": 0.3}}  # 3 epochs are enough then
 LIKELIHOODS = {"score": "Normal", "outcome": "Bernoulli"}
 
 
