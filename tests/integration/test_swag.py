@@ -219,6 +219,19 @@ def test_members_share_what_is_frozen():
     assert [list(weight.shape) for weight in draws.mean] == [[2, 4, 1], [2, 1], [2, 1]]
 
 
+class LooksAway(Recorder):
+    reads_weights = False
+
+
+def test_stacked_models_give_their_weights_back_for_snapshots_alone():
+    seen = [LooksAway(), LooksAway()]
+    draws = fit(swag(members=2, start=0.5), epochs=6, callbacks=lambda m: [seen[m]])
+    weights = np.array(seen[1].weights)
+    np.testing.assert_array_equal(weights[0], weights[2])  # the model's own are those of the beginning
+    np.testing.assert_allclose(weights[3:].mean(axis=0), of_member(draws.mean, 1), rtol=1e-5, atol=1e-7)
+    assert np.abs(weights[2] - weights[3]).max() > 1e-3
+
+
 # --- oracles ----------------------------------------------------------------------------------------------------------
 
 
@@ -301,7 +314,7 @@ class StopAfter(keras.callbacks.Callback):
             raise RuntimeError("killed")
 
 
-@pytest.mark.parametrize("killed_after", [5, 12, 15])
+@pytest.mark.parametrize("killed_after", [5, 15])
 def test_a_resumed_training_has_the_moments_of_one_that_was_never_interrupted(tmp_path, killed_after):
     whole = fit(swag(start=0.5), epochs=20)
     kept = {"checkpoint": tmp_path / "kept", "checkpoint_every": 2, "epochs": 20}
