@@ -139,7 +139,7 @@ def test_small_steps_have_the_posterior_for_their_stationary_law(regression):
 STEPS = 200  # an epoch: so many copies of the rows, in their order, one copy a batch
 
 
-def sampled_regression(regression, method, rate, temperature=1.0, epochs=600, **kwargs):
+def sampled_regression(regression, method, rate, temperature=1.0, epochs=420, **kwargs):
     x, y = oracle.data(regression)
     chain = method(oracle.network(regression), oracle.likelihood(regression), step_size=rate, burn_in=20,
                    temperature=temperature, seed=3, **kwargs)  # fmt: skip
@@ -152,7 +152,7 @@ def test_draws_are_those_of_the_chains_exact_stationary_law(regression, method, 
     covariance, radius = stationary(regression, rate, friction)
     correlation = radius**STEPS
     assert correlation < 0.7
-    effective = 580 * (1.0 - correlation) / (1.0 + correlation)
+    effective = 400 * (1.0 - correlation) / (1.0 + correlation)
     own = {} if method is SGLD else {"friction": friction}
     draws = sampled_regression(regression, method, rate, **own)
     found = oracle.errors(draws, regression, regression.mean, covariance, draws.num_draws, effective)
@@ -310,7 +310,7 @@ def weights_of(draws):
     return [weight.numpy() for weight in draws.weights]
 
 
-@pytest.mark.parametrize("killed_at", [1, 7, 11, 15])
+@pytest.mark.parametrize("killed_at", [1, 11])
 def test_a_resumed_chain_has_the_draws_of_one_that_was_never_interrupted(tmp_path, killed_at):
     options = {"cycles": 2, "preconditioned": True}
     whole = weights_of(fit(chain(SGHMC, **options), epochs=16))

@@ -194,6 +194,13 @@ def test_layers_of_keras_are_drawn_too():
     assert draws.predict_distribution(toy.X, 20).epistemic_stddev.min() > 0
 
 
+def test_a_network_that_is_built_by_its_first_rows_is_collected():
+    network = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
+    rows = tf.data.Dataset.from_tensor_slices((toy.X, toy.Y)).batch(8)
+    draws = swag(network).fit(rows, epochs=8, num_data=toy.N, verbose=0, jit_compile=False)
+    assert draws.predict_distribution(toy.X, 20).epistemic_stddev.min() > 0
+
+
 # --- several members --------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +217,19 @@ def test_members_share_what_is_frozen():
     network.layers[0].trainable = False
     draws = fit(swag(network, members=2))
     assert [list(weight.shape) for weight in draws.mean] == [[2, 4, 1], [2, 1], [2, 1]]
+
+
+class LooksAway(Recorder):
+    reads_weights = False
+
+
+def test_stacked_models_give_their_weights_back_for_snapshots_alone():
+    seen = [LooksAway(), LooksAway()]
+    draws = fit(swag(members=2, start=0.5), epochs=6, callbacks=lambda m: [seen[m]])
+    weights = np.array(seen[1].weights)
+    np.testing.assert_array_equal(weights[0], weights[2])  # the model's own are those of the beginning
+    np.testing.assert_allclose(weights[3:].mean(axis=0), of_member(draws.mean, 1), rtol=1e-5, atol=1e-7)
+    assert np.abs(weights[2] - weights[3]).max() > 1e-3
 
 
 # --- oracles ----------------------------------------------------------------------------------------------------------
@@ -249,7 +269,7 @@ def batches_with_replacement(regression, batch_size, batches, seed):
 
 def test_snapshots_of_plain_sgd_have_its_known_stationary_law(regression):
     """Mandt, Hoffman & Blei 2017, section 3.2, without their limit of small rates; Monte Carlo is all that is left."""
-    rate, batch_size, steps, epochs = 0.01, 4, 20, 650
+    rate, batch_size, steps, epochs = 0.02, 4, 10, 650
     stationary, mixing = sgd_covariance(regression, rate, batch_size)
     correlation = np.abs(np.linalg.eigvals(mixing)).max() ** steps
     assert correlation < 0.9
@@ -294,7 +314,7 @@ class StopAfter(keras.callbacks.Callback):
             raise RuntimeError("killed")
 
 
-@pytest.mark.parametrize("killed_after", [5, 12, 15])
+@pytest.mark.parametrize("killed_after", [5, 15])
 def test_a_resumed_training_has_the_moments_of_one_that_was_never_interrupted(tmp_path, killed_after):
     whole = fit(swag(start=0.5), epochs=20)
     kept = {"checkpoint": tmp_path / "kept", "checkpoint_every": 2, "epochs": 20}

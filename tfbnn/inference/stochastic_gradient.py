@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnn.core.checks import (
-    check_share,
     finite_number,
     invalid,
     positive_integer,
@@ -480,9 +479,10 @@ def _friction(value: Any) -> float:
 
 
 def _burn_in(value: Any) -> float:
-    if whole_number(value) is not None:
-        return finite_number("burn_in", value, smallest=0.0)
-    return check_share("burn_in", value) if value else 0.0
+    number = finite_number("burn_in", value, smallest=0.0)
+    if number >= 1.0 and number != int(number):
+        raise invalid("burn_in", "a share below 1, or a whole number of epochs", value)
+    return number
 
 
 def _sampled(model: BayesianModel) -> list[int]:

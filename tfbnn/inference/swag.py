@@ -20,7 +20,7 @@ from tfbnn.core.traversal import sublayers
 from tfbnn.inference.base import Inference, own_likelihood, own_optimizer
 from tfbnn.layers.convert import as_points
 from tfbnn.prediction.monte_carlo import NetworkDraws
-from tfbnn.training import BayesianModel, train_many
+from tfbnn.training import BayesianModel, arrays, train_many
 from tfbnn.training.callbacks import check_callbacks
 
 NOISE = -1  # key of the draws' own seeds, beside the layers' indices
@@ -100,7 +100,7 @@ class SWAG(Inference):
         return SWAGDraws(self.model.network, self.model.likelihood, moments, scale=self.scale, seed=self.model.seed)
 
     def _fit_one(self, x: Any, y: Any, epochs: int, callbacks: Any = None, **training: Any) -> list[Moments]:
-        self.model = model = self._model(self.points(), self.likelihood, self.seed, x)
+        self.model = model = self._model(self.points(), self.likelihood, self.seed, x, y)
         collector = self._collector(model, epochs)
         if training.get("checkpoint") is not None:
             collector.keep_in_optimizer(model)
@@ -113,7 +113,7 @@ class SWAG(Inference):
         if unknown := {"checkpoint", "checkpoint_every", "resume"} & set(training):
             raise invalid(min(unknown), "none with several members, which are trained at once", training[min(unknown)])
         seeds = [self.seed + m for m in range(self.members)]
-        models = [self._model(as_points(self.network, s), own_likelihood(self.likelihood), s, x) for s in seeds]
+        models = [self._model(as_points(self.network, s), own_likelihood(self.likelihood), s, x, y) for s in seeds]
         _share_what_is_fixed(models)
         self.model = models[0]
         collectors = [self._collector(model, epochs) for model in models]
@@ -128,9 +128,11 @@ class SWAG(Inference):
                         for name in told[0]}  # fmt: skip
         return [collector.moments for collector in collectors]
 
-    def _model(self, network: keras.Model, likelihood: likelihoods.Likelihood, seed: int, x: Any) -> BayesianModel:
+    def _model(
+        self, network: keras.Model, likelihood: likelihoods.Likelihood, seed: int, x: Any, y: Any
+    ) -> BayesianModel:
         model = self.compiled(network, likelihood, seed)
-        model.build_for(x)
+        model.build_for(arrays.prepare(x, y, likelihood)[0])
         _refuse_running_statistics(network)  # a network may make its layers when it is built
         return model
 
@@ -196,14 +198,14 @@ class Moments:
         return [np.sqrt(squares / self.count) for squares in self.squares]
 
     @property
-    def arrays(self) -> list[np.ndarray]:
+    def values(self) -> list[np.ndarray]:
         """All that is kept but the count."""
         return [*self.mean, *self.squares, *self.deviations]
 
-    def take(self, count: int, arrays: Sequence[np.ndarray]) -> None:
-        """Goes on from the `count` and `arrays` of another."""
+    def take(self, count: int, values: Sequence[np.ndarray]) -> None:
+        """Goes on from the `count` and `values` of another."""
         self.count = count
-        for own, other in zip(self.arrays, arrays, strict=True):
+        for own, other in zip(self.values, values, strict=True):
             own[...] = other
 
 
@@ -233,7 +235,7 @@ class Collector(keras.callbacks.Callback):
         add = model.optimizer.add_variable
         self._kept = [add((3,), dtype="int64", name="swag_counts")]
         self._kept += [add(array.shape, dtype=str(array.dtype), name=f"swag_{i}")
-                       for i, array in enumerate(self.moments.arrays)]  # fmt: skip
+                       for i, array in enumerate(self.moments.values)]  # fmt: skip
 
     def on_train_begin(self, logs=None):
         """Takes the moments of a checkpoint back, where training goes on from one."""
@@ -262,7 +264,7 @@ class Collector(keras.callbacks.Callback):
         self.moments.add()
         if self._kept:
             counts = np.array([self.moments.count, self._first, self._every])
-            for variable, value in zip(self._kept, [counts, *self.moments.arrays], strict=True):
+            for variable, value in zip(self._kept, [counts, *self.moments.values], strict=True):
                 variable.assign(value)
 
     def _is_snapshot(self, epoch: int) -> bool:
