@@ -151,6 +151,7 @@ class Laplace(Inference):
             return None
         if self.prior_precision not in (None, BY_EVIDENCE):
             return float(self.prior_precision)
+        evidence.curvature.prepared()
         self.prior_precision_found = float(np.exp(highest(lambda log: evidence.at(float(np.exp(log))))))
         return self.prior_precision_found
 
