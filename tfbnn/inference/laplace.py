@@ -18,7 +18,7 @@ from tfbnn.prediction import GaussianDraws
 from tfbnn.prediction.gaussian_draws import PREDICTIVES, STRUCTURES, WHICH, gaussian_weights
 from tfbnn.prediction.jacobians import LayerWeights, flat, size_of
 from tfbnn.training import BayesianModel
-from tfbnn.training.curvature import CURVATURES, Curvature, Data, FullCurvature, log_likelihood_and_gradient
+from tfbnn.training.curvature import CURVATURES, Curvature, Data, log_likelihood
 from tfbnn.training.loop import rows_of
 
 FULL_AT_MOST = 5000  # weights: the matrix then takes 200 MB in float64, its decomposition some seconds
@@ -151,6 +151,7 @@ class Laplace(Inference):
             return None
         if self.prior_precision not in (None, BY_EVIDENCE):
             return float(self.prior_precision)
+        evidence.curvature.prepared()
         self.prior_precision_found = float(np.exp(highest(lambda log: evidence.at(float(np.exp(log))))))
         return self.prior_precision_found
 
@@ -167,20 +168,20 @@ class Evidence:
 
     Attributes:
         log_likelihood: log p(y|X, w*), nats.
-        gradient: of log p(y|X, w) and the known priors by w at w*, [W].
         w: w*, [W].
         curvature: G.
         known: which weights have a prior of their own, [W].
         log_prior: log p(w*) of those.
+        prior_slope: d log p(w) / dw of those at w*, [W]; 0 for the others.
         prior_curvature: -d^2 log p(w) / dw^2 of those, [W]; 0 for the others.
     """
 
     log_likelihood: float
-    gradient: np.ndarray
     w: np.ndarray
     curvature: Curvature
     known: np.ndarray
     log_prior: float
+    prior_slope: np.ndarray
     prior_curvature: np.ndarray
 
     @classmethod
@@ -189,13 +190,13 @@ class Evidence:
     ) -> Evidence:
         """At the model's weights; `with_priors`: by the priors of its layers."""
         variables = [variable for part in parts for variable in part.variables]
-        value, gradient = log_likelihood_and_gradient(model.network, model.likelihood, variables, data)
+        value = log_likelihood(model.network, model.likelihood, data)
         priors = [_prior_of(part, variable, with_priors) for part in parts for variable in part.variables]
         log_prior = sum(prior.log_prob for prior in priors)
         slope, bend = (np.concatenate([getattr(p, name) for p in priors]) for name in ("gradient", "curvature"))
         known = np.concatenate([np.full(len(prior.gradient), prior.known) for prior in priors])
         w = flat([variable.value for variable in variables]).numpy().astype(np.float64)
-        return cls(value, gradient + slope, w, curvature, known, log_prior, bend)
+        return cls(value, w, curvature, known, log_prior, slope, bend)
 
     def precisions(self, precision: float | None) -> np.ndarray:
         """d, [W]."""
@@ -207,12 +208,8 @@ class Evidence:
         w, of_free = self.w[free], d[free]
         log_prior = self.log_prior + 0.5 * float((np.log(of_free) - LOG_TWO_PI - of_free * w**2).sum())
         log_volume = 0.5 * len(d) * LOG_TWO_PI - 0.5 * self.curvature.log_det(d)
-        return self.log_likelihood + log_prior + log_volume + self._gain(d)
-
-    def _gain(self, d: np.ndarray) -> float:
-        if not isinstance(self.curvature, FullCurvature):
-            return 0.0
-        return self.curvature.newton_gain(d, self.gradient - np.where(self.known, 0.0, d * self.w))
+        gain = self.curvature.newton_gain(d, np.where(self.known, self.prior_slope, -d * self.w))
+        return self.log_likelihood + log_prior + log_volume + gain
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfbnn.core.checks import InvalidInput, invalid
-from tfbnn.likelihoods import Likelihood
+from tfbnn.likelihoods import Likelihood, StudentT
 from tfbnn.prediction.jacobians import (
     NUMBERS_AT_ONCE,
     DensePass,
@@ -32,7 +32,8 @@ from tfbnn.prediction.jacobians import (
 )
 
 ROWS_AT_ONCE = 1024
-PASSES_AGREE = 1e-3  # share of a gradient by which two float32 ways to compute it may differ
+PASSES_AGREE = 1e-3  # share of a gradient by which two ways to compute it may differ in float32
+HALVES_AGREE = 0.1  # the same, in the 16 bits of mixed precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,20 +51,10 @@ class Data:
             yield Data(x, self.y[i : i + size], self.counts[i : i + size])
 
 
-def log_likelihood_and_gradient(
-    network: keras.Model, likelihood: Likelihood, variables: Sequence[keras.Variable], data: Data
-) -> tuple[float, np.ndarray]:
-    """log p(y|X, w), nats, and its derivative by w, float64 [W]."""
-    values = [variable.value for variable in variables]
-    total, gradient = 0.0, np.zeros(size_of(variables))
-    for part in data.parts():
-        with tf.GradientTape() as tape:
-            tape.watch(values)
-            rows = likelihood.log_prob(likelihood(outputs_of(network, part.x)), part.y)
-            weighted = tf.reduce_sum(rows * tf.constant(part.counts, tf.float32))
-        total += float(np.sum(rows.numpy().astype(np.float64) * part.counts))
-        gradient += flat(tape.gradient(weighted, values, unconnected_gradients="zero")).numpy()
-    return total, gradient
+def log_likelihood(network: keras.Model, likelihood: Likelihood, data: Data) -> float:
+    """log p(y|X, w), nats."""
+    each = (likelihood.log_prob(likelihood(outputs_of(network, part.x)), part.y) for part in data.parts())
+    return float(np.concatenate([rows.numpy().astype(np.float64) for rows in each]) @ data.counts)
 
 
 # --- the outputs' curvature -------------------------------------------------------------------------------------------
@@ -72,13 +63,13 @@ def log_likelihood_and_gradient(
 def output_curvature(likelihood: Likelihood, f: tf.Tensor, y: tf.Tensor) -> np.ndarray:
     """Lambda of each row, by the network's outputs f [B, P]: float64 [B, P, P].
 
-    The Fisher information, E[-d^2 log p(y|f) / df^2] over y given f, where TFP knows KL(p_f || p_f'), whose curvature
-    at f' = f it is; for Bernoulli, Categorical and Normal of one scale that is the Hessian itself. Else the Hessian at
-    the y that was seen (which is both for Poisson), its eigenvalues below 0, which outliers of a StudentT have,
-    replaced by 0.
+    The Fisher information, E[-d^2 log p(y|f) / df^2] over y given f, for StudentT and where TFP knows KL(p_f || p_f'),
+    whose curvature at f' = f it is; for Bernoulli, Categorical and Normal of one scale that is the Hessian itself.
+    Else the Hessian at the y that was seen (which is both for Poisson), its eigenvalues below 0 replaced by 0.
     """
+    divergence = _student_t_to if isinstance(likelihood, StudentT) else _kl_to
     try:
-        return _hessians(f, lambda free: _kl_to(likelihood, f, free))
+        return _hessians(f, lambda free: divergence(likelihood, f, free))
     except NotImplementedError:
         observed = _hessians(f, lambda free: -likelihood.log_prob(likelihood(free), y))
     values, vectors = np.linalg.eigh(observed)
@@ -89,6 +80,24 @@ def _kl_to(likelihood: Likelihood, f: tf.Tensor, free: tf.Tensor) -> tf.Tensor:
     """KL(p(y|f) || p(y|free)) of each row, [B]."""
     at, moving = (likelihood.distribution(likelihood(outputs)) for outputs in (tf.stop_gradient(f), free))
     return tf.reduce_sum(tfp.distributions.kl_divergence(at, moving), axis=-1)
+
+
+def _student_t_to(likelihood: StudentT, f: tf.Tensor, free: tf.Tensor) -> tf.Tensor:
+    """As KL(p(y|f) || p(y|free)) to second order: (df + 1) / (df + 3) times the square of (loc' - loc) / scale, / 2.
+
+    Reference: Lange, Little & Taylor 1989, appendix B.
+    """
+    loc, scale, df = likelihood.parts(likelihood(tf.stop_gradient(f)))
+    moved = likelihood.parts(likelihood(free))[0]
+    return 0.5 * tf.reduce_sum((df + 1.0) / (df + 3.0) * tf.square((moved - loc) / scale), axis=-1)
+
+
+def _slopes(likelihood: Likelihood, f: tf.Tensor, y: tf.Tensor) -> np.ndarray:
+    """d log p(y|f) / df of each row, float64 [B, P]."""
+    with tf.GradientTape() as tape:
+        tape.watch(f)
+        total = tf.reduce_sum(likelihood.log_prob(likelihood(f), y))
+    return tape.gradient(total, f).numpy().astype(np.float64)
 
 
 def _hessians(f: tf.Tensor, of_rows: Callable[[tf.Tensor], tf.Tensor]) -> np.ndarray:
@@ -121,9 +130,22 @@ class Curvature(abc.ABC):
     def of(cls, network: keras.Model, likelihood: Likelihood, parts: Sequence[LayerWeights], data: Data) -> Curvature:
         """That of log p(y|X, w) at the present weights of `parts`."""
 
+    def prepared(self) -> Curvature:
+        """Itself, after what makes many questions of one precision for all weights cheap has been done once."""
+        return self
+
     @abc.abstractmethod
     def log_det(self, d: np.ndarray) -> float:
         """log det H."""
+
+    def newton_gain(self, d: np.ndarray, slope_of_prior: np.ndarray) -> float:
+        """What the linearised model's joint density gains, in nats, from w* to its mode; 0 where it is not counted.
+
+        Args:
+            d: [W].
+            slope_of_prior: d log p(w) / dw at w*, [W].
+        """
+        return 0.0
 
     @abc.abstractmethod
     def factors(self, d: np.ndarray) -> list[np.ndarray]:
@@ -135,24 +157,43 @@ class FullCurvature(Curvature):
 
     Args:
         G: [W, W].
+        slope: d log p(y|X, w) / dw, [W], of the same Jacobians: rounded otherwise, it would leave the range of G.
     """
 
-    def __init__(self, G: np.ndarray):
+    def __init__(self, G: np.ndarray, slope: np.ndarray):
         self.G = G
+        self.slope = slope
+        self._spectrum: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def of(cls, network: keras.Model, likelihood: Likelihood, parts: Sequence[LayerWeights], data: Data):
         """sum over rows of (C^T J)^T C^T J."""
-        products = (CJ.T @ CJ for CJ in _rows_of_root(network, likelihood, parts, data))
-        return cls(sum(products, start=np.zeros([1, 1])))
+        W = _num_weights(parts)
+        G, slope = np.zeros([W, W]), np.zeros(W)
+        for part, f, J in _with_jacobians(network, likelihood, parts, data):
+            CJ = _times_root(likelihood, part, f, J)
+            G += CJ.T @ CJ
+            slope += np.einsum("b,bp,bpw->w", part.counts, _slopes(likelihood, f, part.y), J)
+        return cls(G, slope)
+
+    def prepared(self):
+        """G = V diag(l) V^T, after which det H = prod(l + d)."""
+        values, vectors = np.linalg.eigh(self.G)
+        self._spectrum = values, vectors
+        return self
 
     def log_det(self, d):
+        if self._spectrum is not None and np.ptp(d) == 0.0:
+            return float(np.log(np.maximum(self._spectrum[0], 0.0) + d).sum())
         return 2.0 * float(np.log(np.diag(self._cholesky(d))).sum())
 
-    def newton_gain(self, d: np.ndarray, gradient: np.ndarray) -> float:
-        """g^T H^-1 g / 2: what the joint density of the linearised model gains, in nats, from w* to its mode."""
-        whitened = np.linalg.solve(self._cholesky(d), gradient)
-        return 0.5 * float(whitened @ whitened)
+    def newton_gain(self, d, slope_of_prior):
+        """g^T H^-1 g / 2."""
+        gradient = self.slope + slope_of_prior
+        if self._spectrum is not None and np.ptp(d) == 0.0:
+            values, vectors = self._spectrum
+            return 0.5 * float(((gradient @ vectors) ** 2 / (np.maximum(values, 0.0) + d)).sum())
+        return 0.5 * float(gradient @ np.linalg.solve(self.G + np.diag(d), gradient))
 
     def factors(self, d):
         """[L^-T], H = L L^T."""
@@ -179,8 +220,10 @@ class DiagonalCurvature(Curvature):
     @classmethod
     def of(cls, network: keras.Model, likelihood: Likelihood, parts: Sequence[LayerWeights], data: Data):
         """sum over rows and outputs of (C^T J)^2."""
-        squares = (np.square(CJ).sum(axis=0) for CJ in _rows_of_root(network, likelihood, parts, data))
-        return cls(sum(squares, start=np.zeros([1])))
+        G = np.zeros(_num_weights(parts))
+        for part, f, J in _with_jacobians(network, likelihood, parts, data):
+            G += np.square(_times_root(likelihood, part, f, J)).sum(axis=0)
+        return cls(G)
 
     def log_det(self, d):
         return float(np.log(self._positive(d)).sum())
@@ -196,20 +239,27 @@ class DiagonalCurvature(Curvature):
         return H
 
 
-def _rows_of_root(
+def _num_weights(parts: Sequence[LayerWeights]) -> int:
+    return sum(size_of(part.variables) for part in parts)
+
+
+def _with_jacobians(
     network: keras.Model, likelihood: Likelihood, parts: Sequence[LayerWeights], data: Data
-) -> Iterator[np.ndarray]:
-    """C^T J of some rows at once, float64 [B P, W], whose products with themselves sum to G."""
+) -> Iterator[tuple[Data, tf.Tensor, np.ndarray]]:
+    """Some rows at once, with f [B, P] and J [B, P, W], float64."""
     variables = [variable for part in parts for variable in part.variables]
-    W = size_of(variables)
     specs = keras.tree.map_structure(lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), data.x)
     jacobians = tf.function(lambda x: row_jacobians(network, variables, x), autograph=False)
     jacobians = jacobians.get_concrete_function(specs)
-    size = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // (W * likelihood.num_outputs)))
+    size = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // (size_of(variables) * likelihood.num_outputs)))
     for part in data.parts(size):
-        Lambda = output_curvature(likelihood, outputs_of(network, part.x), part.y)
-        J = jacobians(part.x).numpy().astype(np.float64)
-        yield np.matmul(roots(Lambda, part.counts).transpose(0, 2, 1), J).reshape(-1, W)
+        yield part, outputs_of(network, part.x), jacobians(part.x).numpy().astype(np.float64)
+
+
+def _times_root(likelihood: Likelihood, rows: Data, f: tf.Tensor, J: np.ndarray) -> np.ndarray:
+    """C^T J of all rows, [B P, W], whose product with itself sums to G."""
+    C = roots(output_curvature(likelihood, f, rows.y), rows.counts)
+    return np.matmul(C.transpose(0, 2, 1), J).reshape(-1, J.shape[-1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,7 +362,8 @@ def _check_pass(network: keras.Model, parts: Sequence[LayerWeights], x: Any, lay
     expected = tape.gradient(total, variables, unconnected_gradients="zero")
     for part, values, (a, g) in zip(parts, expected, layers, strict=True):
         true, found = flat(values).numpy(), np.einsum("br,bpu->ru", a, g).reshape(-1)
-        if np.abs(found - true).max() > PASSES_AGREE * max(np.abs(true).max(), np.abs(found).max()):
+        rounding = PASSES_AGREE if part.layer.compute_dtype == "float32" else HALVES_AGREE
+        if np.abs(found - true).max() > rounding * max(np.abs(true).max(), np.abs(found).max()):
             told = f"one whose layer {part.layer.name}, a {type(part.layer).__name__}, computes something else"
             raise invalid("network", "dense layers that compute activation(x kernel + bias)", told,
                           "Take structure 'full' or 'diagonal'.")  # fmt: skip
