@@ -92,7 +92,8 @@ class LogJoint:
 
     def _log_prior(self) -> tf.Tensor:
         of_weights = [-term.penalty() for term in self._terms]
-        return tf.add_n([*of_weights, *(_log_normal(v.value, loc) for v, loc in zip(self.free, self.free_locs))])
+        of_free = [_log_normal(v.value, loc) for v, loc in zip(self.free, self.free_locs, strict=True)]
+        return tf.add_n([*of_weights, *of_free])
 
     # --- settings ----------------------------------------------------------------------------------------------------
 

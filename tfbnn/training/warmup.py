@@ -44,27 +44,30 @@ class StepSize(NamedTuple):
         return StepSize(t, error, log_step, weight * log_step + (1.0 - weight) * self.log_average, self.centre)
 
 
-class Spread(NamedTuple):
-    """Running variance of each coordinate within the chains, in float64: count, and mean and squares of each [C, D]."""
+class RunningVariance(NamedTuple):
+    """Variance of each coordinate within the chains, in float64.
 
-    count: np.ndarray
+    Attributes:
+        draws: how many a chain.
+        mean, squares: means, and sums of squares about them, [C, D].
+    """
+
+    draws: np.ndarray
     mean: np.ndarray
     squares: np.ndarray
 
     @classmethod
-    def begin(cls, chains: int, size: int) -> Spread:
+    def begin(cls, chains: int, size: int) -> RunningVariance:
         """Of no draws."""
         return cls(np.zeros(()), np.zeros((chains, size)), np.zeros((chains, size)))
 
-    def next(self, draws: np.ndarray) -> Spread:
-        """With draws [T, C, D] more (Chan, Golub & LeVeque 1979, equation 2.1)."""
-        count = self.count + len(draws)
-        mean = draws.mean(axis=0, dtype=np.float64)
+    def next(self, more: np.ndarray) -> RunningVariance:
+        """With [T, C, D] more (Chan, Golub & LeVeque 1979, equation 2.1)."""
+        n, T = self.draws, len(more)
+        mean = more.mean(axis=0, dtype=np.float64)
         shift = mean - self.mean
-        squares = (
-            self.squares + np.square(draws - mean).sum(axis=0) + np.square(shift) * self.count * len(draws) / count
-        )
-        return Spread(np.asarray(count), self.mean + shift * len(draws) / count, squares)
+        squares = self.squares + np.square(more - mean).sum(axis=0) + np.square(shift) * n * T / (n + T)
+        return RunningVariance(np.asarray(n + T), self.mean + shift * T / (n + T), squares)
 
     def scale(self) -> np.ndarray:
         """Standard deviations [D], float32, drawn a little to 1e-3 where draws are few, as in Stan.
@@ -72,7 +75,7 @@ class Spread(NamedTuple):
         variance = (n s^2 + 5 * 1e-3) / (n + 5), s^2 the mean over chains of the variance in each.
         """
         chains = len(self.mean)
-        n = float(self.count) * chains
+        n = float(self.draws) * chains
         variance = self.squares.sum(axis=0) / (n - chains)
         return np.sqrt((n * variance + 5e-3) / (n + 5.0)).astype(np.float32)
 
