@@ -47,7 +47,8 @@ def convergence(values: Any) -> Convergence:
     values = values[..., np.ptp(values, axis=(0, 1)) > 0]
     if values.shape[-1] == 0 or values.shape[1] < 4 or not np.isfinite(values).all():
         return Convergence(None, None, None)
-    data = az.convert_to_dataset({"values": values})
+    xarray = importlib.import_module("xarray")  # ArviZ stands on it, and would warn of more chains than draws itself
+    data = xarray.Dataset({"values": (["chain", "draw", "number"], values)})
     rhat = float(az.rhat(data)["values"].max()) if len(values) > 1 else None
     bulk, tail = (float(az.ess(data, method=method)["values"].min()) for method in ("bulk", "tail"))
     return Convergence(rhat, bulk, tail)

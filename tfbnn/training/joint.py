@@ -60,12 +60,17 @@ class LogJoint:
         self.size = sum(self.sizes)
 
     def __call__(self, position: tf.Tensor) -> tf.Tensor:
-        """The log joint density of each chain: [C, D] -> [C], with its gradient."""
+        """The log joint density of each chain: [C, D] -> [C], with its gradient with respect to `position` alone."""
 
         @tf.custom_gradient
         def of(position):
             values, gradients = self.values_and_gradients(position)
-            return values, lambda upstream: upstream[:, tf.newaxis] * gradients
+
+            def pulled_back(upstream, variables=()):  # TensorFlow names those that are not sampled, where there are any
+                gradient = upstream[:, tf.newaxis] * gradients
+                return (gradient, [None] * len(variables)) if variables else gradient
+
+            return values, pulled_back
 
         return of(position)
 

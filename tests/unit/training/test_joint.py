@@ -132,3 +132,23 @@ def test_only_weights_that_are_trained_and_have_a_prior_are_sampled():
 def test_networks_that_cannot_be_sampled_are_refused(network, told):
     with pytest.raises(InvalidInput, match=told):
         LogJoint(toy.model_of(toy.network(network)), toy.X, toy.Y)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_beside_weights_that_are_not_sampled_it_has_a_gradient(jit_compile):
+    points = {"kernel_posterior_fn": "Deterministic", "bias_posterior_fn": "Deterministic"}
+    layers = [keras.layers.Dense(4, "tanh"), tfbnn.layers.DenseFlipout(1, **points)]
+    net = keras.Sequential([keras.Input((3,)), *layers])
+    joint = LogJoint(toy.model_of(net, tfbnn.likelihoods.Normal(scale=0.3)), toy.X, toy.Y)
+    position = joint.prior_draws(2, tf.constant([1, 2]))
+
+    @tf.function(autograph=False, jit_compile=jit_compile)
+    def gradient(position):
+        with tf.GradientTape() as tape:
+            tape.watch(position)
+            value = joint(position)
+        return tape.gradient(value, position)
+
+    np.testing.assert_allclose(gradient(position), joint.values_and_gradients(position)[1], rtol=1e-4)
+    layers[0].kernel.assign(tf.zeros([3, 4]))  # what the others are is read at each call
+    np.testing.assert_allclose(gradient(position), joint.values_and_gradients(position)[1], rtol=1e-4)
