@@ -207,7 +207,18 @@ def test_a_chain_that_never_moves_is_an_error():
         fit(method)
 
 
-def test_nuts_too():
+def test_divergences_are_counted_and_told():
+    stable = 2.0 / np.sqrt(np.linalg.eigvalsh(REGRESSION.precision).max())  # leapfrogs of 1.2 of it go to infinity
+    method = of_regression(HMC, warmup=0, num_draws=30, step_size=stable, chains=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConverged)
+        told = fit(method).metadata
+    diverging = method._sampled.told()["diverging"]
+    assert told["divergences"] == diverging.sum() > 0
+    assert "draws diverged: give a higher target_accept" in told["message"]
+
+
+def test_nuts_that_never_moves_too():
     with pytest.raises(FloatingPointError, match="smaller step_size"):
         fit(of_regression(NUTS, warmup=0, num_draws=20, step_size=1e4))
 
@@ -287,6 +298,7 @@ def test_thinning_keeps_every_third_step():
     whole, thinned = quick(num_draws=9), quick(num_draws=3, thinning=3)
     assert fit_quick(whole, epochs=0).num_draws == 18
     assert fit_quick(thinned, epochs=0).num_draws == 6
+    assert fit_quick(quick(num_draws=2, thinning=9), epochs=0).num_draws == 4  # a chunk has 5 steps
     np.testing.assert_array_equal(thinned._sampled.kept(), whole._sampled.kept()[2::3])
 
 

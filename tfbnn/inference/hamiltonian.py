@@ -158,7 +158,7 @@ class _Hamiltonian(Inference):
         kept = chains.kept()
         times = spread_over_time(len(kept))
         draws = stored(self.model, self._settings(kept[times].reshape(-1, chains.joint.size)))
-        draws.metadata = {**self._metadata(chains), **_judged(draws, times, chains)}
+        draws.metadata = _told_of_divergences({**self._metadata(chains), **_judged(draws, times, chains)})
         return draws
 
     def to_inference_data(self) -> Any:
@@ -375,6 +375,15 @@ class _NUTSKernel(Kernel):
             "n_steps": results.leapfrogs_taken,
             "reached_max_treedepth": results.reach_max_depth,
         }
+
+
+def _told_of_divergences(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The metadata, whose message warns of divergences, where there are any."""
+    count = metadata["divergences"]
+    if not count:
+        return metadata
+    told = f"{count} of {metadata['chains'] * metadata['draws']} draws diverged: give a higher target_accept."
+    return {**metadata, "message": f"{metadata['message']} {told}"}
 
 
 def spread_over_time(count: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from tfbnn.training.warmup import RunningVariance, StepSize, windows
 
 NUMBERS_AT_ONCE = 2**25  # of a chunk's draws
 BEGINNINGS = 2**30  # what the seed is folded with, beside the numbers of steps
-SHORTEST_TO_JUDGE = 10  # steps of a chunk in which a chain that can move does
+SHORTEST_TO_JUDGE = 10  # steps in which a chain that can move does
 
 
 class Kernel(abc.ABC):
@@ -186,7 +186,6 @@ class Chains:
         state.position, state.step_size = position.numpy(), StepSize(*(value.numpy() for value in step_size))
         draws, told = draws.numpy()[:count], {name: values.numpy()[:count] for name, values in told.items()}
         told["step_size"] = np.full(told["lp"].shape, np.exp(state.step_size.log_average))
-        self._refuse_stuck(told)
         if warming:
             state.variance = state.variance.next(draws)
         else:
@@ -194,6 +193,8 @@ class Chains:
         state.steps += count
         if warming:
             self._learn_scale()
+        if state.steps >= warmup:
+            self._refuse_stuck(told if warming else self.told())
         return {
             "step size": float(told["step_size"][-1, 0]),
             "acceptance": float(told["acceptance_rate"].mean()),
@@ -203,6 +204,8 @@ class Chains:
     def _keep(self, draws: np.ndarray, told: dict[str, np.ndarray]) -> None:
         done = np.arange(self.state.steps + 1, self.state.steps + len(draws) + 1) - self.schedule.warmup
         kept = done % self.schedule.thinning == 0
+        if not kept.any():
+            return
         self.state.draws.append(draws[kept])
         for name, values in told.items():
             self.state.told.setdefault(name, []).append(values[kept])
@@ -218,13 +221,13 @@ class Chains:
         state.variance = RunningVariance.begin(*state.position.shape)
 
     def _refuse_stuck(self, told: Mapping[str, np.ndarray]) -> None:
-        """Raises where a chain has accepted nothing in a chunk of the draws, or in one of the late warm-up."""
-        late = self.state.steps >= self.schedule.warmup // 2
-        stuck = np.flatnonzero(~told["accepted"].any(axis=0))
-        if not late or not stuck.size or len(told["accepted"]) < SHORTEST_TO_JUDGE:
+        """Raises where a chain has accepted nothing in the last chunk of the warm-up, or in all its draws."""
+        accepted = told.get("accepted", np.ones([0, 1], bool))
+        stuck = np.flatnonzero(~accepted.any(axis=0))
+        if not stuck.size or len(accepted) < SHORTEST_TO_JUDGE:
             return
         raise FloatingPointError(
-            f"Chain {stuck[0]} of {self.schedule.chains} did not move in {len(told['accepted'])} steps (step size "
+            f"Chain {stuck[0]} of {self.schedule.chains} did not move in {len(accepted)} steps (step size "
             f"{told['step_size'][-1, 0]:.3g}, {told['diverging'][:, stuck[0]].mean():.0%} of them diverged). Give a "
             "smaller step_size and a longer warmup, begin nearer to the mode (a smaller spread, more epochs), or use "
             "priors with a smaller scale."
