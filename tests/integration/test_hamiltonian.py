@@ -370,6 +370,17 @@ def test_the_resumed_draws_are_the_uninterrupted_ones(cls, step, ctrl_c_after, t
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", [HMC, NUTS])
+def test_compiled_by_xla_the_resumed_draws_are_the_uninterrupted_ones(cls, ctrl_c_after, tmp_path, monkeypatch):
+    expected = fit_quick(quick(cls), jit_compile=True)
+    ctrl_c_after(35)
+    with pytest.raises(KeyboardInterrupt, match="after step 35"):
+        fit_quick(quick(cls), checkpoint=tmp_path, jit_compile=True)
+    monkeypatch.undo()
+    assert_same(fit_quick(quick(cls), checkpoint=tmp_path, resume=True, jit_compile=True), expected)
+
+
 def test_resumed_when_all_is_done_it_gives_the_same_and_can_draw_more(tmp_path):
     expected = fit_quick(quick(), checkpoint=tmp_path)
     assert_same(fit_quick(quick(), checkpoint=tmp_path, resume=True), expected)

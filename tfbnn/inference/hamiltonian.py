@@ -232,7 +232,7 @@ class HMC(_Hamiltonian):
         num_draws: a chain, after warm-up and thinning.
         warmup: steps of a chain that are left out.
         thinning: steps for a draw.
-        num_leapfrog_steps: of a step.
+        num_leapfrog_steps: of a step; with too few the chain walks at random (some hundred weights: 200 or more).
         step_size: at the beginning; without warm-up, at all times. Each step takes 0.8 to 1.2 of it, against
             trajectories that come back (Neal 2011, section 5.4.2.2).
         target_accept: mean acceptance probability that the warm-up aims at.
@@ -256,7 +256,7 @@ class HMC(_Hamiltonian):
         num_draws: int = 1000,
         warmup: int = 500,
         thinning: int = 1,
-        num_leapfrog_steps: int = 32,
+        num_leapfrog_steps: int = 200,
         step_size: float = 0.01,
         target_accept: float = 0.8,
         spread: float = 0.5,
@@ -288,7 +288,7 @@ class NUTS(_Hamiltonian):
         num_draws: a chain, after warm-up and thinning.
         warmup: steps of a chain that are left out.
         thinning: steps for a draw.
-        max_tree_depth: at most 2^max_tree_depth - 1 leapfrogs a step.
+        max_tree_depth: at most 2^max_tree_depth - 1 leapfrogs a step (networks seldom turn back before).
         step_size: at the beginning; without warm-up, at all times.
         target_accept: mean acceptance probability that the warm-up aims at.
         spread: 0 ... 1, where chains begin: w_0 = mode + spread (draw of the prior - mode).
