@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, panels, write
+from tfbnn.plots.base import BLUE, INK, ORANGE, panels, write
 from tfbnn.prediction import Prediction
 
 
@@ -49,19 +49,21 @@ def plot_bands(
                 )
         axis.plot(*rows, ".", color=INK, markersize=3, label="rows")
         axis.set_title(name, fontsize=9, loc="left")
-    _frame(axes, predictions, rows)
-    figure.supxlabel(names[0], fontsize=9)
-    figure.supylabel(names[1], fontsize=9)
+    _frame(axes, list(predictions.values()) if truth is None else [truth], rows[1])
+    for axis in axes[-min(3, len(axes)) :]:
+        axis.set_xlabel(names[0], fontsize=9)
+        axis.tick_params(labelbottom=True)
+    for axis in axes[::3]:
+        axis.set_ylabel(names[1], fontsize=9)
     handles, labels = axes[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False,
                   title="mean ± 2 standard deviations", title_fontsize=8)  # fmt: skip
-    axes[0].tick_params(color=GREY)
     return write(figure, path)
 
 
-def _frame(axes: list[Any], predictions: Mapping[str, Prediction], rows: tuple[np.ndarray, np.ndarray]) -> None:
-    """Limits that show the rows and the most of the bands, not the farthest of them."""
-    tops = [np.quantile(p.mean[:, 0] + 2 * p.stddev[:, 0], 0.95) for p in predictions.values()]
-    bottoms = [np.quantile(p.mean[:, 0] - 2 * p.stddev[:, 0], 0.05) for p in predictions.values()]
-    low, high = min(np.median(bottoms), rows[1].min()), max(np.median(tops), rows[1].max())
-    axes[0].set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+def _frame(axes: list[Any], predictions: list[Prediction], y: np.ndarray) -> None:
+    """Limits that show all rows and nearly all of the bands."""
+    bands = [(p.mean - 2 * p.stddev, p.mean + 2 * p.stddev) for p in predictions]
+    low = min(y.min(), *(np.quantile(lower, 0.1) for lower, _ in bands))
+    high = max(y.max(), *(np.quantile(upper, 0.9) for _, upper in bands))
+    axes[0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))

@@ -35,6 +35,15 @@ def panels(count: int, columns: int, width: float, height: float, **kwargs: Any)
     return figure, list(axes[:count])
 
 
+def read_logarithms(axis: Any) -> None:
+    """Plain numbers at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 def write(figure: Any, path: Any) -> Path:
     """Writes the figure (.png, .svg, .pdf), whole or not at all; returns the path."""
     path = Path(path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, panels, write
+from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, panels, read_logarithms, write
 
 
 def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
@@ -27,10 +27,10 @@ def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
                 values, [place + offset for place in places], color=colour, s=28, label=_WORDS[where], zorder=3
             )
     axes[0].set_xlim(0, 1)
-    axes[0].set_xlabel(f"total variation from {gold}'s predictions (0: the same)", fontsize=8)
+    axes[0].set_xlabel(f"total variation from\n{gold}'s predictions (0: the same)", fontsize=8)
     axes[1].set_xscale("log")
     axes[1].axvline(1.0, color=GREY, linewidth=1.0)
-    axes[1].set_xlabel(f"epistemic standard deviation / {gold}'s (1: the same)", fontsize=8)
+    axes[1].set_xlabel(f"epistemic standard deviation\n/ {gold}'s (1: the same)", fontsize=8)
     axes[2].set_xscale("log")
     axes[2].scatter([result.seconds for result in compared], places, color=INK, s=28, zorder=3)
     axes[2].axvline(results[0].seconds, color=GREY, linewidth=1.0)
@@ -40,7 +40,7 @@ def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
         axis.grid(axis="y", color="#e5e5e5", linewidth=0.8)
         axis.set_axisbelow(True)
     for axis in axes[1:]:
-        axis.xaxis.set_major_formatter("{x:g}")
+        read_logarithms(axis.xaxis)
     axes[0].set_yticks(list(places), [result.label for result in compared], fontsize=8)
     axes[0].set_ylim(len(compared) - 0.5, -0.5)
     handles, labels = axes[0].get_legend_handles_labels()
