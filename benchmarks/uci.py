@@ -277,7 +277,7 @@ def coverage(results: list[dict]) -> float:
 def summary(result: dict) -> str:
     """One line."""
     (rmse, rmse_error), (ll, ll_error) = mean_and_error(result, "rmse"), mean_and_error(result, "ll")
-    return (f"{result['set']:18} {result['method']:13} RMSE {rmse:.3f} +- {rmse_error:.3f}   log likelihood {ll:.3f} +- "
+    return (f"{result['set']:18} {result['method']:13} RMSE {rmse:.3f} +- {rmse_error:.3f}   LL {ll:.3f} +- "
             f"{ll_error:.3f}   coverage {coverage([result]):.1%}   {result['seconds']:.0f} s")  # fmt: skip
 
 
