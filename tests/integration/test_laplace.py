@@ -167,6 +167,14 @@ def test_layers_without_a_prior_beside_layers_with_one(structure):
     assert oracle.errors(draws, REGRESSION, REGRESSION.mean, np.linalg.inv(H), S).worst < oracle.AT_MOST
 
 
+@pytest.mark.parametrize("structure", ["full", "kronecker", "diagonal"])
+def test_the_temperature_widens_the_posterior_and_leaves_the_evidence(structure):
+    cold, warm = (fitted(structure=structure, temperature=T) for T in (1.0, 4.0))
+    assert cold[0].log_marginal_likelihood == warm[0].log_marginal_likelihood
+    spread, wider = (oracle.weights(draws, REGRESSION.X.shape[1] - 1, 50).std(axis=0) for _, draws in (cold, warm))
+    np.testing.assert_allclose(wider, 2.0 * spread, rtol=1e-3)
+
+
 def test_a_prior_that_bends_downwards_is_no_mode():
     prior = tfbnn.priors.ScaleMixture(pi=0.5, scale_1=1.0, scale_2=0.02)
     network = at(w=np.full(len(REGRESSION.mean), 0.07), kernel_prior_fn=prior, bias_prior_fn=prior)
