@@ -203,6 +203,20 @@ def test_training_is_that_of_a_model_of_points():
     assert method.likelihood.rho.numpy() != method.model.likelihood.rho.numpy()  # a copy was trained
 
 
+def test_interrupted_and_resumed_it_is_the_same(tmp_path):
+    def fit(epochs, **kwargs):
+        seeded = keras.Sequential([keras.Input((3,)), tfbnn.layers.DenseFlipout(1, seed=1)])
+        method = Laplace(seeded, tfbnn.likelihoods.Normal().adapt(toy.Y), keras.optimizers.Adam(0.05), seed=3)
+        return method.fit(toy.X, toy.Y, epochs, 8, verbose=0, jit_compile=False, **kwargs).predict_distribution(
+            toy.X, 5
+        )
+
+    fit(2, checkpoint=tmp_path, checkpoint_every=1)
+    resumed = fit(4, checkpoint=tmp_path, resume=True)
+    np.testing.assert_array_equal(resumed, fit(4))
+    assert np.abs(resumed - fit(2)).max() > 1e-3
+
+
 def test_rows_with_weights_count_by_them():
     w = np.where(np.arange(toy.N) < 12, 1.0, 0.0).astype("float32")
     likelihood = tfbnn.likelihoods.Normal(scale=0.4)
