@@ -167,6 +167,14 @@ def test_layers_without_a_prior_beside_layers_with_one(structure):
     assert oracle.errors(draws, REGRESSION, REGRESSION.mean, np.linalg.inv(H), S).worst < oracle.AT_MOST
 
 
+@pytest.mark.parametrize("structure", ["full", "kronecker", "diagonal"])
+def test_the_temperature_widens_the_posterior_and_leaves_the_evidence(structure):
+    cold, warm = (fitted(structure=structure, temperature=T) for T in (1.0, 4.0))
+    assert cold[0].log_marginal_likelihood == warm[0].log_marginal_likelihood
+    spread, wider = (oracle.weights(draws, REGRESSION.X.shape[1] - 1, 50).std(axis=0) for _, draws in (cold, warm))
+    np.testing.assert_allclose(wider, 2.0 * spread, rtol=1e-3)
+
+
 def test_a_prior_that_bends_downwards_is_no_mode():
     prior = tfbnn.priors.ScaleMixture(pi=0.5, scale_1=1.0, scale_2=0.02)
     network = at(w=np.full(len(REGRESSION.mean), 0.07), kernel_prior_fn=prior, bias_prior_fn=prior)
@@ -193,6 +201,19 @@ def test_training_is_that_of_a_model_of_points():
     assert seen == [0, 1, 2]
     assert len(method.history["val_log_likelihood"]) == 3
     assert method.likelihood.rho.numpy() != method.model.likelihood.rho.numpy()  # a copy was trained
+
+
+def test_interrupted_and_resumed_it_is_the_same(tmp_path):
+    def fit(epochs, **kwargs):
+        seeded = keras.Sequential([keras.Input((3,)), tfbnn.layers.DenseFlipout(1, seed=1)])
+        method = Laplace(seeded, tfbnn.likelihoods.Normal().adapt(toy.Y), keras.optimizers.Adam(0.05), seed=3)
+        draws = method.fit(toy.X, toy.Y, epochs, 8, verbose=0, jit_compile=False, **kwargs)
+        return draws.predict_distribution(toy.X, 5).parameters
+
+    fit(2, checkpoint=tmp_path, checkpoint_every=1)
+    resumed = fit(4, checkpoint=tmp_path, resume=True)
+    np.testing.assert_array_equal(resumed, fit(4))
+    assert np.abs(resumed - fit(2)).max() > 1e-3
 
 
 def test_rows_with_weights_count_by_them():

@@ -206,6 +206,18 @@ def test_a_network_that_is_built_when_it_is_trained_in_mixed_precision(structure
         assert (draws.predict_distribution(toy.X, 10, coupling=coupling).epistemic_stddev > 0.0).all()
 
 
+def test_a_layer_that_is_called_twice_is_refused_before_training():
+    inputs, shared = keras.Input((3,)), keras.layers.Dense(3, activation="tanh")
+    network = keras.Model(inputs, keras.layers.Dense(1)(shared(shared(inputs))))
+    with pytest.raises(InvalidInput, match="calls it 2 times"):
+        Laplace(network, "Normal").fit(toy.X, toy.Y, epochs=10**6)
+    method = Laplace(network, tfbnn.likelihoods.Normal(0.4), structure="full", prior_precision=1.0, seed=0)
+    draws = method.fit(toy.X, toy.Y, epochs=0)
+    J = jacobian(network, network.trainable_variables, toy.X)
+    expected = np.linalg.inv(np.einsum("bpw,bpv->wv", J, J) / 0.4**2 + np.eye(J.shape[-1]))
+    np.testing.assert_allclose(weight_covariance(draws), expected, rtol=1e-2, atol=1e-4)
+
+
 # --- draws ------------------------------------------------------------------------------------------------------------
 
 KINDS = [(structure, predictive) for structure in ("full", "kronecker", "diagonal")

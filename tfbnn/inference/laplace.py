@@ -15,8 +15,8 @@ from tfbnn.core.draws import Draws
 from tfbnn.inference.base import Inference, has_posteriors, own_likelihood, refuse_datasets
 from tfbnn.layers.base import VariationalLayer, WeightTerm
 from tfbnn.prediction import GaussianDraws
-from tfbnn.prediction.gaussian_draws import PREDICTIVES, STRUCTURES, WHICH, gaussian_weights
-from tfbnn.prediction.jacobians import LayerWeights, flat, size_of
+from tfbnn.prediction.gaussian_draws import KRONECKER_FACTORS, PREDICTIVES, STRUCTURES, WHICH, gaussian_weights
+from tfbnn.prediction.jacobians import DensePass, LayerWeights, flat, size_of
 from tfbnn.training import BayesianModel
 from tfbnn.training.curvature import CURVATURES, Curvature, Data, log_likelihood
 from tfbnn.training.loop import rows_of
@@ -38,7 +38,9 @@ class Laplace(Inference):
     quite one, or one for another precision (Antoran et al. 2022). For a linear network and a Normal likelihood all
     this is exact.
 
-    A learned noise scale of the likelihood is a point estimate (type-II maximum likelihood), as in training.
+    A learned noise scale of the likelihood is a point estimate (type-II maximum likelihood), as in training. A network
+    without priors is trained without, and w* is kept whatever precision is found: give layers priors, where that
+    matters.
 
     Args:
         network, likelihood, optimizer, seed, **kwargs: of `Inference`.
@@ -62,7 +64,7 @@ class Laplace(Inference):
         >>> method.log_marginal_likelihood
 
     Reference: MacKay 1992; Ritter, Botev & Barber 2018; Immer, Korzepa & Bauer 2021; Daxberger et al. 2021, "Laplace
-        Redux".
+        Redux"; Antoran et al. 2022, "Adapting the linearised Laplace model evidence for modern deep learning".
     """
 
     def __init__(
@@ -125,13 +127,14 @@ class Laplace(Inference):
         if self.structure == "full" and W > FULL_AT_MOST:
             expected = f"'kronecker' or 'diagonal' for more than {FULL_AT_MOST} weights"
             raise invalid("structure", expected, f"'full' with {W} weights", "Or weights='last'.")
+        if self.structure == "kronecker":
+            DensePass(network, parts)  # tells before training whether it will be possible after it
         return parts
 
     def _draws(self, evidence: Evidence, parts: Sequence[LayerWeights]) -> GaussianDraws:
         precision = self._precision(evidence)
         self.log_marginal_likelihood = evidence.at(precision)
-        width = np.sqrt(self.temperature)
-        factors = self._scaled(evidence.curvature.factors(evidence.precisions(precision)), float(width))
+        factors = self._widened(evidence.curvature.factors(evidence.precisions(precision)))
         metadata = {
             "method": "Laplace",
             "structure": self.structure,
@@ -155,11 +158,12 @@ class Laplace(Inference):
         self.prior_precision_found = float(np.exp(highest(lambda log: evidence.at(float(np.exp(log))))))
         return self.prior_precision_found
 
-    def _scaled(self, factors: list[np.ndarray], width: float) -> list[np.ndarray]:
-        """sqrt(T) F: of Kronecker's three the middle one carries it."""
+    def _widened(self, factors: list[np.ndarray]) -> list[np.ndarray]:
+        """sqrt(T) F; of the three of each dense layer, R_a, s, R_g, the middle one carries it."""
+        width = np.sqrt(self.temperature)
         if self.structure != "kronecker":
             return [width * factor for factor in factors]
-        return [width * factor if number % 3 == 1 else factor for number, factor in enumerate(factors)]
+        return [width * factor if i % KRONECKER_FACTORS == 1 else factor for i, factor in enumerate(factors)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,10 @@ def gaussian_weights(network: keras.Model, weights: str, structure: str) -> list
 def _check_dense(part: LayerWeights) -> None:
     if not part.is_dense:
         expected = "'full' or 'diagonal', because Kronecker factors are known for dense layers alone"
-        mend = f"Layer {part.layer.name} is a {type(part.layer).__name__}; weights='last' leaves it out, if not last."
+        mend = (
+            f"Layer {part.layer.name}, a {type(part.layer).__name__}, is none; where the last layer is dense, "
+            "weights='last' leaves it a point."
+        )
         raise invalid("structure", expected, "kronecker", mend)
 
 
