@@ -164,7 +164,8 @@ def predict_distribution(
     apply = _compiled(draws, x, coupling)
     seeds = tf.constant(seed), tf.constant(0), tf.constant(num_samples)
     chunks = [apply(_rows(x, i), *seeds).numpy() for i in range(0, num_rows, ROWS_PER_CALL)]
-    return Prediction(np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0], draws.likelihood)
+    parameters = np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0]
+    return Prediction(parameters, draws.likelihood, getattr(draws, "metadata", {}))
 
 
 def _check_shapes(draws: Draws, x: Any) -> None:
