@@ -167,13 +167,13 @@ def test_twin_a_posterior_of_half_the_noise_is_seen():
 
 
 def test_chains_begin_wider_than_the_posterior():
-    method = quick(chains=200, spread=1.0)
+    method = quick(chains=200, spread=1.0, num_draws=1, warmup=0)
     fit_quick(method, epochs=0)
     chains = method._sampled
     chains.begin()
     begun = chains.state.position[:, :-1]  # but the noise scale, whose prior is wider
     assert begun.std() == pytest.approx(1.0, abs=0.1)  # the prior's
-    near = quick(chains=200, spread=0.0)
+    near = quick(chains=200, spread=0.0, num_draws=1, warmup=0)
     fit_quick(near, epochs=0)
     near._sampled.begin()
     assert np.ptp(near._sampled.state.position, axis=0).max() == 0.0
