@@ -9,13 +9,13 @@ from tfbnn.inference.swag import SWAG
 from tfbnn.inference.variational import VariationalInference
 
 __all__ = [
-    "DeepEnsemble",
     "HMC",
-    "Laplace",
-    "MonteCarloDropout",
     "NUTS",
     "SGHMC",
     "SGLD",
     "SWAG",
+    "DeepEnsemble",
+    "Laplace",
+    "MonteCarloDropout",
     "VariationalInference",
 ]
