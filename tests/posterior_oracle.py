@@ -40,6 +40,7 @@ def data(regression: blr.LinearRegression) -> tuple[np.ndarray, np.ndarray]:
 def weights(draws: tfbnn.Draws, num_features: int, num_samples: int | None = None) -> np.ndarray:
     """[S, D + 1]: kernel and bias of each draw."""
     probes = np.vstack([np.eye(num_features), np.zeros(num_features)]).astype(np.float32)
+    num_samples = num_samples or draws.num_draws
     f = draws.predict_distribution(probes, num_samples, coupling="coherent").parameters[..., 0].astype(np.float64)
     return np.column_stack([f[:, :-1] - f[:, -1:], f[:, -1]])
 

@@ -13,7 +13,7 @@ from tfbnn.core.checks import InvalidInput
 from tfbnn.core.noise import DRAWS_PER_BLOCK, seed_pair
 from tfbnn.inference import SWAG
 from tfbnn.inference.base import setting_of
-from tfbnn.inference.swag import Collector, Moments, SWAGDraws
+from tfbnn.inference.swag import Collector, Held, Moments, SWAGDraws
 
 AT_MOST = 4.5  # standard errors, of some 100 numbers: one errs so far in 1 of 1500 correct runs
 
@@ -372,10 +372,27 @@ def test_batch_normalisation_is_refused():
     swag(network)
 
 
-def test_a_schedule_is_refused():
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_schedule_is_held_from_the_first_snapshot_on(members):
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2, 5, 8], [0.04, 0.03, 0.02, 0.01])
+    method = swag(members=members, optimizer=keras.optimizers.SGD(schedule), start=0.5)
+    fit(method, epochs=4)  # 3 steps an epoch: collected from step 6 on
+    held = Held(schedule, 6)
+    np.testing.assert_allclose([float(held(step)) for step in (0, 4, 6, 11)], [0.04, 0.03, 0.02, 0.02])
+    plain = keras.optimizers.schedules.PiecewiseConstantDecay([2, 5], [0.04, 0.03, 0.02])
+    same = swag(members=members, optimizer=keras.optimizers.SGD(plain), start=0.5)
+    fit(same, epochs=4)
+    for mine, other in zip(method.model.network.get_weights(), same.model.network.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-6)
+    reread = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(held))
+    assert float(reread(11)) == pytest.approx(0.02)
+
+
+def test_a_schedule_and_a_dataset_do_not_go_together():
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 100)
-    with pytest.raises(InvalidInput, match="constant"):
-        fit(swag(optimizer=keras.optimizers.SGD(schedule)))
+    rows = tf.data.Dataset.from_tensor_slices((toy.X, toy.Y)).batch(8, drop_remainder=True)
+    with pytest.raises(InvalidInput, match="dataset"):
+        swag(optimizer=keras.optimizers.SGD(schedule)).fit(rows, epochs=8, verbose=0)
 
 
 def test_members_have_no_checkpoints(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -109,6 +109,13 @@ def stored(
 ) -> StoredDraws:
     """Draws of `settings` of the weights of `model`."""
     return StoredDraws(model.network, model.likelihood, settings, endless, model.seed, metadata)
+
+
+def callbacks_of_each(callbacks: Any) -> Callable[[int], Sequence[keras.callbacks.Callback]] | None:
+    """Callbacks as `train_many` takes them, from a function of a member's number, or from the first member's list."""
+    if callbacks is None or callable(callbacks):
+        return callbacks
+    return lambda m: [] if m else callbacks
 
 
 def refuse_datasets(x: Any, method: str) -> None:

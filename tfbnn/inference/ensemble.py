@@ -9,7 +9,15 @@ import numpy as np
 
 from tfbnn.core.checks import invalid, one_of, positive_integer
 from tfbnn.core.draws import Draws
-from tfbnn.inference.base import Inference, has_dropout, has_posteriors, own_likelihood, setting_of, stored
+from tfbnn.inference.base import (
+    Inference,
+    callbacks_of_each,
+    has_dropout,
+    has_posteriors,
+    own_likelihood,
+    setting_of,
+    stored,
+)
 from tfbnn.layers.convert import as_points, copied
 from tfbnn.training import train_many
 
@@ -63,8 +71,7 @@ class DeepEnsemble(Inference):
         """
         if self.snapshots:
             return self._snapshots(x, y, epochs, batch_size, **training)
-        if isinstance(callbacks := training.get("callbacks"), list | tuple):
-            training["callbacks"] = lambda m: [] if m else callbacks
+        training["callbacks"] = callbacks_of_each(training.get("callbacks"))
         models = [self.compiled(self._network(m), own_likelihood(self.likelihood), self.seed + m)
                   for m in range(self.members)]  # fmt: skip
         histories = train_many(models, (x, y), epochs, batch_size, **training)

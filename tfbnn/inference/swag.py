@@ -17,7 +17,7 @@ from tfbnn.core.draws import Draws
 from tfbnn.core.noise import DRAWS_PER_BLOCK, fold_in, normal_from_bits, seed_of_tensor
 from tfbnn.core.serialization import register
 from tfbnn.core.traversal import sublayers
-from tfbnn.inference.base import Inference, own_likelihood, own_optimizer
+from tfbnn.inference.base import Inference, callbacks_of_each, own_likelihood, own_optimizer
 from tfbnn.layers.convert import as_points
 from tfbnn.prediction.monte_carlo import NetworkDraws
 from tfbnn.training import BayesianModel, arrays, train_many
@@ -67,6 +67,7 @@ class SWAG(Inference):
     ):
         super().__init__(network, likelihood, optimizer, seed, **kwargs)
         self.members = positive_integer("members", members)
+        self.keeps_checkpoints = self.members == 1
         self.start = finite_number("start", start, smallest=0.0)
         if self.start >= 1.0:
             raise invalid("start", "a share of the epochs, below 1", start)
@@ -85,7 +86,7 @@ class SWAG(Inference):
         Args:
             x, y, epochs, batch_size: of `tfbnn.train`.
             **training: further arguments of `tfbnn.train` (checkpoints keep the moments, too); of `train_many`, where
-                there are several members (`callbacks` then is a function of a member's number).
+                there are several members (`callbacks` then is a function of a member's number, or the first member's).
         """
         first = self._first(positive_integer("epochs", epochs))
         if (epochs - first) // self.every < 2:
@@ -100,7 +101,8 @@ class SWAG(Inference):
         return SWAGDraws(self.model.network, self.model.likelihood, moments, scale=self.scale, seed=self.model.seed)
 
     def _fit_one(self, x: Any, y: Any, epochs: int, callbacks: Any = None, **training: Any) -> list[Moments]:
-        self.model = model = self._model(self.points(), self.likelihood, self.seed, x, y)
+        first = self._first_step(x, epochs, training["batch_size"])
+        self.model = model = self._model(self.points(), self.likelihood, self.seed, x, y, first)
         collector = self._collector(model, epochs)
         if training.get("checkpoint") is not None:
             collector.keep_in_optimizer(model)
@@ -113,14 +115,19 @@ class SWAG(Inference):
         if unknown := {"checkpoint", "checkpoint_every", "resume"} & set(training):
             raise invalid(min(unknown), "none with several members, which are trained at once", training[min(unknown)])
         seeds = [self.seed + m for m in range(self.members)]
-        models = [self._model(as_points(self.network, s), own_likelihood(self.likelihood), s, x, y) for s in seeds]
+        first = self._first_step(x, epochs, training["batch_size"])
+        models = [
+            self._model(as_points(self.network, s), own_likelihood(self.likelihood), s, x, y, first) for s in seeds
+        ]
         _share_what_is_fixed(models)
         self.model = models[0]
         collectors = [self._collector(model, epochs) for model in models]
         data = (x, y) if sample_weight is None else (x, y, sample_weight)
 
+        own_callbacks = callbacks_of_each(callbacks)
+
         def of_member(m: int) -> list[keras.callbacks.Callback]:
-            return [*check_callbacks(callbacks and callbacks(m)), collectors[m]]
+            return [*check_callbacks(own_callbacks and own_callbacks(m)), collectors[m]]
 
         histories = train_many(models, data, epochs, callbacks=of_member, **training)
         told = [history.history for history in histories]
@@ -129,19 +136,44 @@ class SWAG(Inference):
         return [collector.moments for collector in collectors]
 
     def _model(
-        self, network: keras.Model, likelihood: likelihoods.Likelihood, seed: int, x: Any, y: Any
+        self,
+        network: keras.Model,
+        likelihood: likelihoods.Likelihood,
+        seed: int,
+        x: Any,
+        y: Any,
+        first_step: int | None,
     ) -> BayesianModel:
         model = self.compiled(network, likelihood, seed)
+        model.compile(self._held(first_step))
         model.build_for(arrays.prepare(x, y, likelihood)[0])
         _refuse_running_statistics(network)  # a network may make its layers when it is built
         return model
 
-    def _collector(self, model: BayesianModel, epochs: int) -> Collector:
-        if not any(variable is model.optimizer.learning_rate for variable in model.optimizer.variables):
+    def _held(self, first_step: int | None) -> keras.optimizers.Optimizer:
+        """The optimizer; where its rate is a schedule, one that is held from the first step that is collected on."""
+        optimizer = own_optimizer(self.optimizer)
+        config = optimizer.get_config()
+        if not isinstance(config["learning_rate"], dict):
+            return optimizer
+        if first_step is None:
             mend = "To change it before the snapshots: keras.callbacks.LearningRateScheduler."
-            raise invalid("optimizer", "a number for its learning rate, which SWAG keeps constant", "a schedule", mend)
+            raise invalid("optimizer", "a number for its learning rate, where rows are a dataset", "a schedule", mend)
+        schedule = keras.optimizers.schedules.deserialize(config["learning_rate"])
+        return type(optimizer)(**{**config, "learning_rate": Held(schedule, first_step, self.swag_learning_rate)})
+
+    def _first_step(self, x: Any, epochs: int, batch_size: int) -> int | None:
+        """The first step of the first epoch that may be collected; None where a dataset does not tell its rows."""
+        if isinstance(x, tf.data.Dataset):
+            return None
+        return self._first(epochs) * math.ceil(len(keras.tree.flatten(x)[0]) / batch_size)
+
+    def _collector(self, model: BayesianModel, epochs: int) -> Collector:
+        is_number = any(variable is model.optimizer.learning_rate for variable in model.optimizer.variables)
         rate = self.swag_learning_rate or float(model.optimizer.learning_rate)
-        return Collector(Moments(_trained(model), self.rank), self._first(epochs), self.every, rate)
+        return Collector(
+            Moments(_trained(model), self.rank), self._first(epochs), self.every, rate if is_number else None
+        )
 
     def _first(self, epochs: int) -> int:
         """The first epoch, counted from 0, whose end may be a snapshot."""
@@ -151,6 +183,31 @@ class SWAG(Inference):
         enough = next(e for e in itertools.count(1) if (e - self._first(e)) // self.every >= 2)
         expected = f"{enough} or more: snapshots begin after {self.start:g} of them, one every {self.every}, and a "
         return invalid("epochs", f"{expected}posterior needs 2", epochs, f"{why} Or choose a smaller start.".strip())
+
+
+@register
+class Held(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule before step `first`, a constant from there on.
+
+    Args:
+        schedule: of Keras.
+        first: step.
+        rate: the constant; None: what the schedule has at `first`.
+    """
+
+    def __init__(self, schedule: Any, first: int, rate: float | None = None):
+        self.schedule = keras.optimizers.schedules.deserialize(schedule) if isinstance(schedule, dict) else schedule
+        self.first = int(first)
+        self.rate = rate
+
+    def __call__(self, step):
+        held = self.schedule(self.first) if self.rate is None else self.rate
+        return tf.where(step < self.first, self.schedule(step), held)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        schedule = keras.optimizers.schedules.serialize(self.schedule)
+        return {"schedule": schedule, "first": self.first, "rate": self.rate}
 
 
 class Moments:
@@ -216,10 +273,10 @@ class Collector(keras.callbacks.Callback):
         moments: take the snapshots.
         first: epoch, counted from 0.
         every: epochs.
-        rate: the learning rate.
+        rate: the learning rate; None: the optimizer's schedule has it.
     """
 
-    def __init__(self, moments: Moments, first: int, every: int, rate: float):
+    def __init__(self, moments: Moments, first: int, every: int, rate: float | None):
         super().__init__()
         self.moments = moments
         self._first = first
@@ -254,7 +311,7 @@ class Collector(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Sets the rate, and tells the loop whether it will read the weights, which many models give back slowly."""
         self.reads_weights = self._is_snapshot(epoch)
-        if epoch >= self._first:
+        if self._rate is not None and epoch >= self._first:
             self.model.optimizer.learning_rate = self._rate
 
     def on_epoch_end(self, epoch, logs=None):

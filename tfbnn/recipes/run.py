@@ -257,18 +257,18 @@ def fit_method(
         callbacks=list(callbacks),
         patience=spec.patience,
         verbose=verbose,
-        **(_checkpoints(recipe, resume) if checkpoints else {}),
+        **(_checkpoints(recipe, method, resume) if checkpoints else {}),
     )
 
 
-def _checkpoints(recipe: Recipe, resume: bool) -> dict[str, Any]:
+def _checkpoints(recipe: Recipe, method: Inference, resume: bool) -> dict[str, Any]:
     """Where the state of a training is kept; of a method that keeps none, nothing."""
-    if recipe.method.keeps_checkpoints:
+    if method.keeps_checkpoints:
         every = recipe.training.checkpoint_every
         return {"checkpoint": checkpoint_path(recipe), "checkpoint_every": every, "resume": resume}
     if resume:
-        kept = [name for name, method in METHODS.items() if method.keeps_checkpoints]
-        raise invalid("--resume", f"a method that keeps checkpoints ({', '.join(kept)})", recipe.method.__name__)
+        kept = [name for name, known in METHODS.items() if known.keeps_checkpoints]
+        raise invalid("--resume", f"a method that keeps checkpoints ({', '.join(kept)})", recipe.inference)
     return {}
 
 
