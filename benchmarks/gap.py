@@ -77,6 +77,10 @@ def makers() -> dict:
         "VI, full covariance": (joint, lambda n, lik: of.VariationalInference(n, lik, adam(), seed=0, train_samples=4)),
         "Laplace, linearised": (flipout, lambda n, lik: of.Laplace(n, lik, adam(), structure="full", seed=0)),
         "DeepEnsemble of 10": (flipout, lambda n, lik: of.DeepEnsemble(n, lik, adam(), members=10, seed=0)),
+        "DeepEnsemble of 10, anchored": (
+            flipout,
+            lambda n, lik: of.DeepEnsemble(n, lik, adam(), members=10, of="anchored", seed=0),
+        ),
         "VI, mean-field": (flipout, lambda n, lik: of.VariationalInference(n, lik, adam(), seed=0)),
         "MonteCarloDropout": (flipout, lambda n, lik: of.MonteCarloDropout(n, lik, adam(), rate=0.05, seed=0)),
         "SWAG": (flipout, lambda n, lik: of.SWAG(n, lik, adam(), seed=0)),

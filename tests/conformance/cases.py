@@ -74,6 +74,7 @@ CASES = [
     Case("posterior", posteriors.FullCovariance, lambda: posteriors.FullCovariance(initial_rho=-2.0)),
     Case("posterior", posteriors.MeanField, lambda: posteriors.MeanField(keras.initializers.RandomNormal(0.1), -3.0)),
     Case("posterior", posteriors.TFPFunction, lambda: posteriors.TFPFunction(student_posterior)),
+    Case("prior", priors.AnchoredNormal, lambda: priors.AnchoredNormal(0.1, 0.5)),
     Case("prior", priors.EmpiricalBayesNormal, lambda: priors.EmpiricalBayesNormal(0.1, 0.5)),
     Case("prior", priors.Normal, lambda: priors.Normal(0.1, 0.5)),
     Case("prior", priors.ScaleMixture, lambda: priors.ScaleMixture(0.3, 0.8, 0.01)),

@@ -18,6 +18,11 @@ def seeded(layer=tfbnn.layers.DenseFlipout):
     return keras.Sequential([keras.Input((3,)), layer(4, activation="tanh", seed=1), layer(1, seed=2)])
 
 
+def seeded_with(prior):
+    layer = tfbnn.layers.DenseFlipout(1, kernel_prior_fn=prior, seed=1)
+    return keras.Sequential([keras.Input((3,)), layer])
+
+
 def ensemble(network=None, **kwargs):
     arguments = {"members": 3, "seed": 7, "optimizer": keras.optimizers.Adam(0.05), **kwargs}
     return DeepEnsemble(network or seeded(), tfbnn.likelihoods.Normal().adapt(toy.Y), **arguments)
@@ -73,6 +78,24 @@ def test_in_linear_regression_each_member_is_the_posterior_mean():
     other = regression.X.T @ regression.y
     least_squares = np.linalg.solve(regression.X.T @ regression.X, other)
     assert np.abs(found - least_squares).max() > 2e-3  # without the prior it would be that
+
+
+def test_anchored_members_spread_as_their_closed_form_says():
+    """w_m = Sigma (X^T y / sigma^2 + a / s^2), a ~ Normal(0, s^2): the posterior mean, and covariance Sigma^2 / s^2."""
+    regression = blr.example(N=8)
+    method = DeepEnsemble(oracle.network(regression), oracle.likelihood(regression), keras.optimizers.Adam(0.05),
+                          members=60, of="anchored", seed=1)  # fmt: skip
+    x, y = oracle.data(regression)
+    draws = method.fit(x, y, epochs=1500, batch_size=len(y), verbose=0)
+    covariance = regression.covariance @ regression.covariance / regression.prior_scale**2
+    assert oracle.errors(draws, regression, regression.mean, covariance).worst < oracle.AT_MOST
+    assert oracle.errors(draws, regression, regression.mean, 3 * covariance).worst > oracle.AT_MOST
+
+
+def test_anchors_are_drawn_from_normal_priors_alone():
+    network = seeded_with(tfbnn.priors.ScaleMixture())
+    with pytest.raises(InvalidInput, match="priors that are Normal"):
+        fit(ensemble(network, of="anchored"))
 
 
 @pytest.mark.parametrize(

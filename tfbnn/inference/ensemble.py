@@ -18,10 +18,10 @@ from tfbnn.inference.base import (
     setting_of,
     stored,
 )
-from tfbnn.layers.convert import as_points, copied
+from tfbnn.layers.convert import anchored_points, copied, point_posteriors
 from tfbnn.training import train_many
 
-KINDS = ("points", "variational")
+KINDS = ("points", "anchored", "variational")
 
 
 class DeepEnsemble(Inference):
@@ -31,14 +31,17 @@ class DeepEnsemble(Inference):
         network, likelihood, optimizer, seed, **kwargs: of `Inference`.
         members: M, 2 or more.
         of: "points": each member is one network (its priors, where layers have them, are penalties: MAP);
-            "variational": each member keeps its posteriors, and draw i is one of member i mod M.
+            "anchored": as points, but each member's prior is centred on a draw of the prior, so that far from the data
+            the members spread as the prior does (Normal priors only); "variational": each member keeps its
+            posteriors, and draw i is one of member i mod M.
         snapshots: beginnings are ends: one network, trained by cyclical learning rates, gives one member at the end
             of each of M cycles (Huang 2017); the epochs are shared by all.
 
     Example:
         >>> draws = tfbnn.inference.DeepEnsemble(network, likelihood, members=5, seed=0).fit(x, y, epochs=100)
 
-    Reference: Lakshminarayanan, Pritzel & Blundell 2017; Huang et al. 2017, "Snapshot ensembles".
+    Reference: Lakshminarayanan, Pritzel & Blundell 2017; Huang et al. 2017, "Snapshot ensembles"; anchored: Pearce,
+    Leibfried & Brintrup 2020.
     """
 
     keeps_checkpoints = False
@@ -61,8 +64,8 @@ class DeepEnsemble(Inference):
             raise invalid("members", "2 or more", members, mend)
         self.of = one_of("of", of, KINDS)
         self.snapshots = bool(snapshots)
-        if self.snapshots and self.of == "variational":
-            raise invalid("snapshots", "False with of='variational'", True, "Snapshots are of points.")
+        if self.snapshots and self.of != "points":
+            raise invalid("snapshots", f"False with of='{self.of}'", True, "Snapshots are of points.")
 
     def fit(self, x, y, epochs=1, batch_size=32, **training) -> Draws:
         """Trains all members; `training` holds further arguments of `tfbnn.train_many` (of `train`, for snapshots).
@@ -82,7 +85,8 @@ class DeepEnsemble(Inference):
 
     def _network(self, m: int) -> keras.Model:
         """A copy with other initial weights, which are a function of the seed."""
-        return as_points(self.network, self.seed + m) if self.of == "points" else copied(self.network, self.seed + m)
+        changes = {"points": point_posteriors, "anchored": anchored_points, "variational": None}
+        return copied(self.network, self.seed + m, changes[self.of])
 
     def _snapshots(self, x: Any, y: Any, epochs: int, batch_size: int, **training: Any) -> Draws:
         if epochs < self.members:

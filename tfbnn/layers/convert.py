@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 
-from tfbnn import posteriors
+from tfbnn import posteriors, priors
 from tfbnn.core.checks import invalid
 
-LAYERS, POSTERIOR = "tfbnn.layers>", "posterior_fn"  # how registered names begin, how arguments of layers end
+LAYERS, POSTERIOR, PRIOR = "tfbnn.layers>", "posterior_fn", "prior_fn"  # how registered names begin, arguments end
 
 
 def as_points(network: keras.Model, seed: int | None = None) -> keras.Model:
@@ -70,6 +70,26 @@ def point_posteriors(described: dict) -> dict:
     config = {key: points if key.endswith(POSTERIOR) and value is not None else value
               for key, value in described["config"].items()}  # fmt: skip
     return {**described, "config": config}
+
+
+def anchored_points(described: dict) -> dict:
+    """The description of a layer of tfbnn with points for posteriors and, for its priors, ones about their own draws.
+
+    Raises:
+        InvalidInput: for priors that are not Normal.
+    """
+    config = {key: _anchored(value) if key.endswith(PRIOR) and value is not None else value
+              for key, value in described["config"].items()}  # fmt: skip
+    return point_posteriors({**described, "config": config})
+
+
+def _anchored(prior: Any) -> Any:
+    found = priors.deserialize(prior)
+    if isinstance(found, priors.AnchoredNormal):
+        return prior
+    if not isinstance(found, priors.Normal):
+        raise invalid("network", "priors that are Normal, from which anchors are drawn", found)
+    return priors.serialize(priors.AnchoredNormal(found.loc, found.scale))
 
 
 def _same(described: dict) -> dict:
