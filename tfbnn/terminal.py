@@ -167,13 +167,13 @@ def print_posterior(settings: dict[str, Any], draws: Any) -> None:
 
 
 def print_comparison(results: list[Any]) -> None:
-    """Prints three tables of the methods: how good, how far from the gold, how costly; and what failed."""
+    """Prints tables of the methods: how good, how far from the gold, how costly; and what each has to say."""
     from tfbnn.recipes.comparison_table import LEGEND, cells, columns
 
     names = columns(results)
-    first = names.index("TV near")
-    last = names.index("train s")
-    for part in (names[1:first], names[first:last], names[last:]):
+    cuts = [names.index(name) for name in ("TV near", "mean near", "train s")]
+    parts = [names[1 : cuts[0]], names[cuts[0] : cuts[1]], names[cuts[1] : cuts[2]], names[cuts[2] :]]
+    for part in parts:
         table = empty_table("method", *part)
         for result in results:
             table.add_row(*(escape(cell) for cell in cells(result, ["method", *part])))
