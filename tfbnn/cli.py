@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +35,7 @@ from tfbnn.terminal import (
     print_scores,
     print_unsettled,
     progress_bar,
+    steps_of_chains,
 )
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
@@ -137,7 +139,8 @@ def train(
         if not resume and any(checkpoint_path(loaded).glob("epoch-*")):
             out.print("The training that was interrupted before is replaced; --resume would go on with it.")
         with progress_bar() as bar:
-            result = run_recipe(loaded, [epoch_callback(bar, loaded.training)], data=data, resume=resume)
+            shown = epoch_callback(bar, loaded.training), steps_of_chains(bar)
+            result = run_recipe(loaded, [shown[0]], data=data, resume=resume, progress=shown[1])
     if result.elbo is not None:
         share = result.elbo.num_data / len(data.train.target)  # of the training rows; the others chose the epoch
         print_elbo(result.elbo, share * chance_log_likelihood(data))
@@ -340,6 +343,7 @@ def _quiet_start() -> Iterator[None]:
         import keras
 
         keras.config.disable_traceback_filtering()  # which wraps our errors in a report of Keras' calls
+        warnings.filterwarnings("ignore", "Not (converged|checked)")  # of chains: their table tells it
         yield
     finally:
         os.dup2(kept, 2)

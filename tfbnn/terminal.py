@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ err = rich.console.Console(stderr=True, highlight=False)
 def progress_bar() -> Iterator[rich.progress.Progress]:
     """The bar of training: epochs done, time, and the ELBO terms; it is there from the first epoch on."""
     bar = rich.progress.Progress(
-        rich.progress.TextColumn("epoch", table_column=_unsqueezed()),
+        rich.progress.TextColumn("{task.fields[unit]}", table_column=_unsqueezed()),
         rich.progress.MofNCompleteColumn(table_column=_unsqueezed()),
         rich.progress.BarColumn(bar_width=BAR_WIDTH, table_column=_unsqueezed()),
         rich.progress.TimeElapsedColumn(table_column=_unsqueezed()),
@@ -51,7 +51,7 @@ def epoch_callback(bar: rich.progress.Progress, training: Any) -> Any:
     """A Keras callback that moves `bar` on at the end of each epoch; `training` is the recipe's."""
     import keras
 
-    task = bar.add_task("", total=training.epochs)
+    task = bar.add_task("", total=training.epochs, unit="epoch")
     names = ["elbo", "log_likelihood", "kl", *([] if _is_constant(training.beta) else ["beta"]), "val_log_likelihood"]
     of_a_kl = ("elbo", "kl", "beta")  # points have none
     before = len(f"epoch {training.epochs}/{training.epochs} ") + BAR_WIDTH + len(" 0:00:00 ")
@@ -61,6 +61,21 @@ def epoch_callback(bar: rich.progress.Progress, training: Any) -> Any:
         bar.update(task, completed=epoch + 1, description=_fitting(terms, bar.console.width - before))
 
     return keras.callbacks.LambdaCallback(on_train_begin=lambda logs: bar.start(), on_epoch_end=show)
+
+
+def steps_of_chains(bar: rich.progress.Progress) -> Callable[[int, int, dict[str, float]], None]:
+    """What moves a second bar, that of the chains' steps; it is there from the first chunk on."""
+    tasks: list[Any] = []
+
+    def show(steps: int, total: int, told: dict[str, float]) -> None:
+        bar.start()
+        if not tasks:
+            tasks.append(bar.add_task("", total=total, unit="step"))
+        terms = [f"{name} {value:.3g}" for name, value in told.items()]
+        before = len(f"epoch {total}/{total} ") + BAR_WIDTH + len(" 0:00:00 ")
+        bar.update(tasks[0], completed=steps, description=_fitting(terms, bar.console.width - before))
+
+    return show
 
 
 def _is_constant(beta: Any) -> bool:
@@ -157,7 +172,7 @@ def print_elbo(elbo: Any, chance: float) -> None:
 def print_posterior(settings: dict[str, Any], draws: Any) -> None:
     """Tells the method and its options, and what it has to say of its draws."""
     table = empty_table("posterior", "")
-    told = {**settings, "draws": draws.num_draws or "endless", **getattr(draws, "metadata", {})}
+    told = {**settings, **getattr(draws, "metadata", {}), "draws": draws.num_draws or "endless"}
     for name, value in told.items():
         if name != "message":
             table.add_row(escape(name.replace("_", " ")), escape(_told(value)))

@@ -39,6 +39,7 @@ class Inference(abc.ABC):
 
     model: BayesianModel
     takes_optimizer = True
+    tells_progress = False  # whether `fit` takes `progress`, because most of its time comes after training
     keeps_checkpoints = True  # whether `fit` takes `checkpoint`, `checkpoint_every` and `resume`
 
     def __init__(

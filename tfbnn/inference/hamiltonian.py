@@ -31,6 +31,8 @@ JITTER = 1  # what the seed of a step is folded with
 class _Hamiltonian(Inference):
     """What both share: which weights move, where chains begin, the warm-up, and what is told of the draws."""
 
+    tells_progress = True
+
     def __init__(
         self,
         network: keras.Model,
@@ -81,6 +83,7 @@ class _Hamiltonian(Inference):
         resume=False,
         jit_compile=None,
         verbose="auto",
+        progress=None,
         **training,
     ) -> StoredDraws:
         """Finds the mode, then samples.
@@ -96,6 +99,7 @@ class _Hamiltonian(Inference):
             resume: goes on from the newest checkpoint, where there is one; `num_draws` may have grown.
             jit_compile: whether XLA compiles training and chains; None: yes, wherever it can.
             verbose: 0: silent; 1 or "auto": bars; 2: a line at the end of each.
+            progress: function of (steps made, of how many, name -> number), called after each chunk; None: none.
             **training: further arguments of `tfbnn.train`, for the training alone.
 
         Returns:
@@ -130,7 +134,7 @@ class _Hamiltonian(Inference):
         with finishing_epochs(ending) as after_chunk:
             keeper.begin(found)
             self.history = chains.history
-            chains.run(after_chunk)
+            chains.run(_also_told(progress, chains.schedule.total, after_chunk))
         draws = self.draws_so_far()
         if not draws.metadata["converged"]:
             warnings.warn(draws.metadata["message"], NotConverged, stacklevel=2)
@@ -394,6 +398,17 @@ def spread_over_time(count: int) -> np.ndarray:
     bits = max(1, (count - 1).bit_length())
     reversed_bits = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(2**bits)]
     return np.array([i for i in reversed_bits if i < count])
+
+
+def _also_told(progress: Any, total: int, after_chunk: Any) -> Any:
+    """Calls `progress`, where there is one, then `after_chunk`."""
+
+    def after(steps: int, told: dict[str, float]) -> None:
+        if progress is not None:
+            progress(steps, total, told)
+        after_chunk(steps, told)
+
+    return after
 
 
 def _count(where: str, value: Any) -> int:

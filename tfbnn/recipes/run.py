@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tfbnn.recipes.spec import Recipe, likelihood_for
 from tfbnn.training import BayesianModel
 
 HELD_OUT = "held_out"
+Progress = Callable[[int, int, dict[str, float]], None]
 HISTORY = "history"
 
 
@@ -88,6 +89,7 @@ def run_recipe(
     verbose: Any = 0,
     data: PreparedData | None = None,
     resume: bool = False,
+    progress: Progress | None = None,
 ) -> RecipeResult:
     """Reads the data, trains, scores the held-out rows, and exports.
 
@@ -99,6 +101,7 @@ def run_recipe(
         verbose: of `fit`.
         data: what `prepare_data(recipe)` gave, where it was called before.
         resume: goes on with the training that was interrupted; its result is that of one that was not.
+        progress: told (steps made, of how many, name -> number) by methods that sample.
 
     Returns:
         The `RecipeResult`.
@@ -114,7 +117,7 @@ def run_recipe(
     _check_export_path(recipe)
     data = prepare_data(recipe) if data is None else data
     method = build_method(recipe, data)
-    draws = fit_method(recipe, data, method, callbacks, verbose, resume)
+    draws = fit_method(recipe, data, method, callbacks, verbose, resume, progress=progress)
     x, y = data.arrays(data.held_out)
     prediction = predict_distribution(draws, x, draws.at_most(recipe.prediction.num_samples))
     scores = score(prediction, y, recipe.prediction.level)
@@ -238,6 +241,7 @@ def fit_method(
     verbose: Any = 0,
     resume: bool = False,
     checkpoints: bool = True,
+    progress: Progress | None = None,
 ) -> Draws:
     """Trains or samples; the method then has the `history`."""
     spec = recipe.training
@@ -258,6 +262,7 @@ def fit_method(
         patience=spec.patience,
         verbose=verbose,
         **(_checkpoints(recipe, method, resume) if checkpoints else {}),
+        **({"progress": progress} if method.tells_progress else {}),
     )
 
 
