@@ -165,9 +165,9 @@ def compare(
         Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Of the table and the pictures.")
     ] = None,
 ) -> None:
-    """Train a recipe by several methods and tell how far each is from the true posterior.
+    """Train a recipe by several methods, beside the true posterior.
 
-    NUTS, which is exact but slow, is the gold. Which should I use for my data?
+    Which should I use for my data? NUTS, exact but slow, is the gold; all others unless --methods names some.
     """
     with _quiet_start():
         from tfbnn.recipes import Recipe

@@ -779,7 +779,7 @@ def test_doctor_tells_versions_and_tries_devices(command):
 def test_version_and_help(command):
     assert command.succeeds("--version").strip() == tfbnn.__version__
     out = command.succeeds("--help")
-    for verb in ("train", "evaluate", "predict", "describe", "recipes", "doctor"):
+    for verb in ("train", "compare", "evaluate", "predict", "describe", "recipes", "doctor"):
         assert verb in out
         assert "Usage: tfbnn" in command.succeeds(verb, "--help")
     assert "..." not in out.replace("[ARGS]...", "")
