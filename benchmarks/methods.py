@@ -20,6 +20,7 @@ import tfbnn
 from benchmarks import timing
 from benchmarks.peers import process
 from benchmarks.peers.environments import python_of
+from tfbnn.layers.convert import as_points
 from tfbnn.training.convergence import convergence
 
 ROWS, EPOCHS, BATCH = 1000, 1000, 32
@@ -71,7 +72,7 @@ def fit(name: str, x: np.ndarray, y: np.ndarray, epochs: int) -> None:
     likelihood = tfbnn.likelihoods.Normal().adapt(y)
     optimizer = keras.optimizers.Adam(0.01)
     if kind == "points":
-        model = tfbnn.BayesianModel(tfbnn.layers.as_points(network()), likelihood, seed=0)
+        model = tfbnn.BayesianModel(as_points(network()), likelihood, seed=0)
         model.compile(optimizer)
         tfbnn.train(model, x, y, epochs=epochs, batch_size=BATCH, verbose=0)
         return
