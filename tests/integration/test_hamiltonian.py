@@ -98,6 +98,7 @@ def test_twin_another_prior_or_half_the_noise_is_seen(change):
     assert errors(method, fit(method)).worst > 2 * oracle.AT_MOST
 
 
+@pytest.mark.slow
 def test_compiled_by_xla_it_finds_the_same_posterior():
     method = of_regression(NUTS)
     assert errors(method, fit(method, jit_compile=True)).worst < oracle.AT_MOST
@@ -294,6 +295,7 @@ def test_inference_data_hold_all_draws(sampled):
     np.testing.assert_array_equal(data.observed_data["y"].values[:, 0], toy.Y)
 
 
+@pytest.mark.slow
 def test_thinning_keeps_every_third_step():
     whole, thinned = quick(num_draws=9), quick(num_draws=3, thinning=3)
     assert fit_quick(whole, epochs=0).num_draws == 18
@@ -302,6 +304,7 @@ def test_thinning_keeps_every_third_step():
     np.testing.assert_array_equal(thinned._sampled.kept(), whole._sampled.kept()[2::3])
 
 
+@pytest.mark.slow
 def test_the_seed_alone_tells_the_draws():
     draws = fit_quick(quick(), epochs=0)
     assert_same(fit_quick(quick(), epochs=0), draws)
@@ -357,7 +360,7 @@ def ctrl_c_after(monkeypatch):
     return at
 
 
-@pytest.mark.parametrize(("cls", "step"), [(HMC, 35), (NUTS, 9)])
+@pytest.mark.parametrize(("cls", "step"), [(HMC, 35), pytest.param(NUTS, 9, marks=pytest.mark.slow)])
 def test_the_resumed_draws_are_the_uninterrupted_ones(cls, step, ctrl_c_after, tmp_path, monkeypatch):
     expected = fit_quick(quick(cls))
     ctrl_c_after(step)
