@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import BLUE, INK, ORANGE, panels, write
+from tfbnn.plots.base import BLUE, INK, ORANGE, in_lines, panels, write
 from tfbnn.prediction import Prediction
 
 
@@ -48,7 +48,7 @@ def plot_bands(
                     grid, line, color=ORANGE, linewidth=1.0, linestyle="--", label=f"{gold}'s" if sign > 0 else None
                 )
         axis.plot(*rows, ".", color=INK, markersize=3, label="rows")
-        axis.set_title(name, fontsize=9, loc="left")
+        axis.set_title(in_lines(name), fontsize=9, loc="left")
     _frame(axes, list(predictions.values()) if truth is None else [truth], rows[1])
     for axis in axes[-min(3, len(axes)) :]:
         axis.set_xlabel(names[0], fontsize=9)

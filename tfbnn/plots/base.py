@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,11 @@ def panels(count: int, columns: int, width: float, height: float, **kwargs: Any)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     return figure, list(axes[:count])
+
+
+def in_lines(name: str, width: int = 36) -> str:
+    """A long name, with its options, in several lines."""
+    return textwrap.fill(name, width)
 
 
 def read_logarithms(axis: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import INK, panels, write
+from tfbnn.plots.base import INK, in_lines, panels, write
 from tfbnn.prediction import Prediction
 
 
@@ -37,7 +37,7 @@ def plot_classes(
             of_class = rows[0][rows[1] == label]
             axis.plot(of_class[:, 0], of_class[:, 1], marker, color=INK, markersize=2.5, markerfacecolor="none",
                       markeredgewidth=0.7)  # fmt: skip
-        axis.set_title(name, fontsize=9, loc="left")
+        axis.set_title(in_lines(name), fontsize=9, loc="left")
     bar = figure.colorbar(shown, ax=axes, shrink=0.8)
     bar.set_label("probability of the likelier class", fontsize=8)
     bar.ax.tick_params(labelsize=8)

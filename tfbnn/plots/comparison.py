@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, panels, read_logarithms, write
+from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, in_lines, panels, read_logarithms, write
 
 
 def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
@@ -41,7 +41,7 @@ def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
         axis.set_axisbelow(True)
     for axis in axes[1:]:
         read_logarithms(axis.xaxis)
-    axes[0].set_yticks(list(places), [result.label for result in compared], fontsize=8)
+    axes[0].set_yticks(list(places), [in_lines(result.label) for result in compared], fontsize=8)
     axes[0].set_ylim(len(compared) - 0.5, -0.5)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
