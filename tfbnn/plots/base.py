@@ -36,7 +36,7 @@ def panels(count: int, columns: int, width: float, height: float, **kwargs: Any)
     return figure, list(axes[:count])
 
 
-def in_lines(name: str, width: int = 36) -> str:
+def in_lines(name: str, width: int = 30) -> str:
     """A long name, with its options, in several lines."""
     return textwrap.fill(name, width)
 
