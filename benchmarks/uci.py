@@ -48,6 +48,7 @@ METHODS = {
 
 
 ALL = {**METHODS, **uci_methods.METHODS}
+UNLESS_TOLD = [name for name in ALL if name != "hmc"]  # which takes hours
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of sets, or of one set")
     parser.add_argument("--published", type=Path, help="CSV; default: ../published/uci_regression.csv beside the data")
     others = f"{', '.join(METHODS)}; and by tfbnn.inference, with fixed priors: {', '.join(uci_methods.METHODS)}"
-    parser.add_argument("--methods", nargs="+", choices=ALL, metavar="METHOD", default=list(METHODS), help=others)
+    parser.add_argument(
+        "--methods", nargs="+", choices=ALL, metavar="METHOD", default=[m for m in ALL if m != "hmc"], help=others
+    )
     parser.add_argument("--splits", type=timing.positive, help="only the first so many")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of uci.md and uci.json")
     given = parser.parse_args(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ from tfbnn.terminal import (
 )
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+OUTSIDE_BRACKETS = r",(?![^\[\]{}]*[\]}])"  # a comma between methods, not one inside a list or mapping
 
 
 class _Interrupted(Exception):
@@ -175,21 +177,25 @@ def compare(
         from tfbnn.recipes.comparison_table import report, verdict, write_report
         from tfbnn.recipes.pictures import draw_comparison
         from tfbnn.recipes.run import prepare_data
-    chosen = QUICK_METHODS if methods is None else [spec.strip() for spec in methods.split(",")]
+    chosen = QUICK_METHODS if methods is None else [spec.strip() for spec in re.split(OUTSIDE_BRACKETS, methods)]
     entries = contestants(recipe, chosen, settings or (), allow_imports)
     loaded = Recipe.from_yaml(recipe, settings or (), allow_imports)
     folder = output or Path("saved_models") / f"{loaded.name}.comparison"
     out.print(f"[bold]{escape(loaded.name)}[/]  {escape(loaded.description)}")
     data = prepare_data(loaded)
     print_data(data, loaded.data.columns)
-    results = []
-    with out.status("") as status:
-        for result in compare(entries, lambda label: status.update(f"{escape(label)} ...")):
-            results.append(result)
-            out.print(f"{escape(result.label)}: " + ("failed" if result.failed else f"{result.seconds:.1f} s"))
+    results: list[Any] = []
+    made = write_report(folder, results, "", loaded)  # a folder that cannot be written to is told before hours of work
+    try:
+        with out.status("") as status:
+            for result in compare(entries, lambda label: status.update(f"{escape(label)} ...")):
+                results.append(result)
+                out.print(f"{escape(result.label)}: " + ("failed" if result.failed else f"{result.seconds:.1f} s"))
+                write_report(folder, results, report(results), loaded)
+    except KeyboardInterrupt:
+        raise _Interrupted(f"What was compared before is in {folder}." if results else "") from None
     print_comparison(results)
     out.print("\n" + escape(verdict(results)), soft_wrap=True)
-    made = write_report(folder, results, report(results), loaded)
     with contextlib.suppress(InvalidInput):  # without matplotlib
         made += draw_comparison(folder, results, data)
     out.print(escape("Written: " + ", ".join(str(path) for path in made)), soft_wrap=True)

@@ -1,6 +1,7 @@
 """`tfbnn compare`: methods beside NUTS on one recipe, in numbers, words and pictures."""
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 import tfbnn
+from tfbnn.cli import OUTSIDE_BRACKETS
 from tfbnn.core.checks import InvalidInput
 from tfbnn.recipes.compare import FAR, compare, contestants, far_rows
 from tfbnn.recipes.comparison_table import cells, columns, report, verdict, write_report
@@ -85,7 +87,7 @@ def test_the_report_answers_which(regression):
     _, results = regression
     text = report(results)
     assert verdict(results) in text
-    assert verdict(results).startswith("Closest to NUTS's predictions")
+    assert "Closest to NUTS's predictions" in verdict(results)
     assert verdict(results[:1]) == "No method could be compared."
     assert text.count("\n| ") == len(results)
 
@@ -117,7 +119,19 @@ def test_far_rows_lie_farther_from_the_centre(regression):
     data = prepare_data(tfbnn.Recipe.from_yaml(regression[0]))
     centre = data.arrays(data.train)[0].mean(axis=0)
     near = data.arrays(data.held_out)[0]
-    np.testing.assert_allclose(far_rows(data) - centre, FAR * (near - centre), rtol=1e-4, atol=1e-5)
+    found, expected = (np.sort(rows, axis=0) for rows in (far_rows(data) - centre, FAR * (near - centre)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_that_cannot_be_written_is_told(regression, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InvalidInput, match=r"`--output`.*folder that can be written"):
+        write_report(tmp_path / "taken", [], "", tfbnn.Recipe.from_yaml(regression[0]))
+
+
+def test_a_gold_in_doubt_is_told_first(regression):
+    assert verdict(regression[1]).startswith("NUTS itself is in doubt: Not converged")
+    assert OUTSIDE_BRACKETS and re.split(OUTSIDE_BRACKETS, "A model.hidden=[4,4],B") == ["A model.hidden=[4,4]", "B"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import blr
 import posterior_oracle as oracle
@@ -105,6 +106,28 @@ def test_anchors_are_drawn_from_normal_priors_alone():
 def test_what_cannot_work_is_refused(arguments, told):
     with pytest.raises(InvalidInput, match=told):
         ensemble(**arguments)
+
+
+def test_rows_have_weights():
+    weighed, twin = fit(ensemble(), sample_weight=toy.W), fit(ensemble())
+    apart = weighed.predict_distribution(toy.X).parameters - twin.predict_distribution(toy.X).parameters
+    assert np.abs(apart).max() > 1e-3
+    alike = fit(ensemble(), sample_weight=np.full(toy.N, 3.0))
+    np.testing.assert_allclose(
+        alike.predict_distribution(toy.X).parameters, twin.predict_distribution(toy.X).parameters, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_dataset_is_refused():
+    with pytest.raises(InvalidInput, match="DeepEnsemble needs all rows at once"):
+        ensemble().fit(tf.data.Dataset.from_tensor_slices((toy.X, toy.Y)).batch(8))
+
+
+@pytest.mark.parametrize("method", [tfbnn.inference.NUTS, tfbnn.inference.Laplace, tfbnn.inference.SGHMC])
+def test_methods_of_one_function_refuse_dropout(method):
+    network = keras.Sequential([keras.Input((3,)), tfbnn.layers.MCDropout(0.1), tfbnn.layers.DenseFlipout(1)])
+    with pytest.raises(InvalidInput, match="no MCDropout"):
+        method(network, "Normal").fit(toy.X, toy.Y, epochs=10, verbose=0)
 
 
 def test_more_snapshots_than_epochs_are_refused():

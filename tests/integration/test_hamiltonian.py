@@ -216,7 +216,7 @@ def test_divergences_are_counted_and_told():
         told = fit(method).metadata
     diverging = method._sampled.told()["diverging"]
     assert told["divergences"] == diverging.sum() > 0
-    assert "draws diverged: give a higher target_accept" in told["message"]
+    assert "draws diverged: give a smaller step_size" in told["message"]
 
 
 def test_nuts_that_never_moves_too():

@@ -9,7 +9,9 @@ import numpy as np
 from tfbnn.core.checks import invalid
 from tfbnn.prediction import Prediction
 
-GRID = 401  # points on which distribution functions are compared
+LEVELS = (0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)  # of the quantiles between which points lie close
+POINTS_BETWEEN = 24
+SMALLEST = 1e-6  # standard deviation below which a spread counts as none
 
 
 def agreement(prediction: Prediction, gold: Prediction) -> float:
@@ -34,9 +36,6 @@ def total_variation(prediction: Prediction, gold: Prediction) -> np.ndarray:
     if prediction.mean.shape[1] != 1:
         raise invalid("prediction", "one target a row", f"{prediction.mean.shape[1]} targets")
     grid = _grid(prediction, gold)
-    if prediction.likelihood.is_discrete:
-        masses = [_masses(one, grid) for one in (prediction, gold)]
-        return 0.5 * np.abs(masses[0] - masses[1]).sum(axis=0)
     cumulative = [np.stack([one.cdf(points) for points in grid])[..., 0] for one in (prediction, gold)]
     steps = [np.diff(F, axis=0, prepend=0.0) for F in cumulative]
     rest = np.abs(cumulative[0][-1] - cumulative[1][-1])
@@ -44,16 +43,12 @@ def total_variation(prediction: Prediction, gold: Prediction) -> np.ndarray:
 
 
 def _grid(*predictions: Prediction) -> np.ndarray:
-    """[GRID, B, 1] values of y that hold nearly all of the mass of all; whole numbers for counts."""
-    ends = np.stack([one.quantile([1e-3, 1.0 - 1e-3]) for one in predictions])
-    low, high = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
-    if predictions[0].likelihood.is_discrete:
-        return np.arange(low.min(), high.max() + 1)[:, None, None] * np.ones_like(low)
-    return np.linspace(low, high, GRID)
-
-
-def _masses(prediction: Prediction, grid: np.ndarray) -> np.ndarray:
-    return np.stack([np.exp(prediction.log_prob(points)) for points in grid])
+    """[G, B, 1] values of y, in rising order, dense where the mass of each prediction is; of counts, whole numbers."""
+    knots = np.sort(np.concatenate([one.quantile(LEVELS) for one in predictions]).astype(np.float64), axis=0)
+    share = np.linspace(0.0, 1.0, POINTS_BETWEEN, endpoint=False).reshape(1, -1, 1, 1)
+    between = knots[:-1, None] + share * np.diff(knots, axis=0)[:, None]
+    grid = np.concatenate([between.reshape(-1, *knots.shape[1:]), knots[-1:]])
+    return np.round(grid) if predictions[0].likelihood.is_discrete else grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +57,10 @@ class Distance:
 
     Attributes:
         total_variation: mean over the rows.
-        mean_error: root mean square of (mean - gold mean) / gold standard deviation.
-        spread: geometric mean of epistemic standard deviation / gold's: below 1 too sure, above 1 too cautious.
+        mean_error: root mean square, over the rows, of mean - gold mean, in gold standard deviations; of classes, of
+            the probabilities' difference.
+        spread: mean epistemic standard deviation over the gold's (of numbers: the geometric mean of the rows' ratios):
+            below 1 too sure, above 1 too cautious.
     """
 
     total_variation: float
@@ -73,11 +70,14 @@ class Distance:
 
 def distance(prediction: Prediction, gold: Prediction) -> Distance:
     """Of a prediction from the gold one of the same rows."""
-    error = (prediction.mean - gold.mean) / gold.stddev
-    tiny = np.finfo(np.float32).tiny
-    ratios = np.maximum(prediction.epistemic_stddev, tiny) / np.maximum(gold.epistemic_stddev, tiny)
+    error = prediction.mean - gold.mean
+    own, its = (np.maximum(one.epistemic_stddev, SMALLEST) for one in (prediction, gold))
+    if prediction.likelihood.is_classifier:  # where all are sure, a row's ratio tells nothing
+        spread = own.mean() / its.mean()
+    else:
+        error, spread = error / gold.stddev, np.exp(np.mean(np.log(own / its)))
     return Distance(
         total_variation=float(np.mean(total_variation(prediction, gold))),
         mean_error=float(np.sqrt(np.mean(error**2))),
-        spread=float(np.exp(np.mean(np.log(ratios)))),
+        spread=float(spread),
     )

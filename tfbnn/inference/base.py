@@ -66,8 +66,16 @@ class Inference(abc.ABC):
         model.compile(own_optimizer(self.optimizer))
         return model
 
-    def points(self) -> keras.Model:
-        """The network with points for weights: a copy of one that has posteriors, else itself."""
+    def points(self, takes_dropout: bool = True) -> keras.Model:
+        """The network with points for weights: a copy of one that has posteriors, else itself.
+
+        Raises:
+            InvalidInput: where it has layers of dropout and the method cannot do with them.
+        """
+        if not takes_dropout and has_dropout(self.network):
+            mend = "Use MonteCarloDropout or SWAG, or leave these layers out."
+            expected = f"no MCDropout or ConcreteDropout: {type(self).__name__} needs one function of the weights"
+            raise invalid("network", expected, self.network.name, mend)
         return as_points(self.network) if has_posteriors(self.network) else self.network
 
     def train(self, model: BayesianModel, x: Any, y: Any, **arguments: Any) -> None:

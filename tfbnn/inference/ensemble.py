@@ -15,6 +15,7 @@ from tfbnn.inference.base import (
     has_dropout,
     has_posteriors,
     own_likelihood,
+    refuse_datasets,
     setting_of,
     stored,
 )
@@ -67,17 +68,19 @@ class DeepEnsemble(Inference):
         if self.snapshots and self.of != "points":
             raise invalid("snapshots", f"False with of='{self.of}'", True, "Snapshots are of points.")
 
-    def fit(self, x, y, epochs=1, batch_size=32, **training) -> Draws:
+    def fit(self, x, y=None, epochs=1, batch_size=32, *, sample_weight=None, **training) -> Draws:
         """Trains all members; `training` holds further arguments of `tfbnn.train_many` (of `train`, for snapshots).
 
         A list of `callbacks` is the first member's; a function of a member's number gives each its own.
         """
         if self.snapshots:
-            return self._snapshots(x, y, epochs, batch_size, **training)
+            return self._snapshots(x, y, epochs, batch_size, sample_weight=sample_weight, **training)
+        refuse_datasets(x, "DeepEnsemble")
         training["callbacks"] = callbacks_of_each(training.get("callbacks"))
         models = [self.compiled(self._network(m), own_likelihood(self.likelihood), self.seed + m)
                   for m in range(self.members)]  # fmt: skip
-        histories = train_many(models, (x, y), epochs, batch_size, **training)
+        rows = (x, y) if sample_weight is None else (x, y, sample_weight)
+        histories = train_many(models, rows, epochs, batch_size, **training)
         self.history = _mean([history.history for history in histories])
         self.model = models[0]
         is_random = has_posteriors(self.model.network) or has_dropout(self.model.network)

@@ -24,6 +24,7 @@ from tfbnn.training.loop import finishing_epochs
 
 MOST_WEIGHTS = 1_000_000
 ROWS_TO_JUDGE = 50
+_CALMER = "give a smaller step_size, a longer warmup or a higher target_accept"
 DIVERGENT = 1000.0  # nats of energy that a trajectory may gain
 JITTER = 1  # what the seed of a step is folded with
 
@@ -73,7 +74,7 @@ class _Hamiltonian(Inference):
     def fit(
         self,
         x,
-        y,
+        y=None,
         epochs=1,
         batch_size=32,
         *,
@@ -117,7 +118,7 @@ class _Hamiltonian(Inference):
         refuse_datasets(x, type(self).__name__)
         if resume and checkpoint is None:
             raise invalid("resume", "a folder of checkpoints to go on from", True, "Give checkpoint=FOLDER.")
-        self.model = self.compiled(self.points(), own_likelihood(self.likelihood))
+        self.model = self.compiled(self.points(takes_dropout=False), own_likelihood(self.likelihood))
         joint = LogJoint(self.model, x, y, sample_weight)
         self._refuse_many(joint.size)
         chains = Chains(joint, self._kernel(), self._schedule(), jit_compile is not False, verbose)
@@ -386,7 +387,7 @@ def _told_of_divergences(metadata: dict[str, Any]) -> dict[str, Any]:
     count = metadata["divergences"]
     if not count:
         return metadata
-    told = f"{count} of {metadata['chains'] * metadata['draws']} draws diverged: give a higher target_accept."
+    told = f"{count} of {metadata['chains'] * metadata['draws']} draws diverged: {_CALMER}."
     return {**metadata, "message": f"{metadata['message']} {told}"}
 
 

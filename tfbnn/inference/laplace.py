@@ -89,7 +89,7 @@ class Laplace(Inference):
         self.log_marginal_likelihood: float | None = None
         self.prior_precision_found: float | None = None
 
-    def fit(self, x, y, epochs=1, batch_size=32, **training) -> Draws:
+    def fit(self, x, y=None, epochs=1, batch_size=32, **training) -> Draws:
         """Trains, then measures the curvature; `training` holds further arguments of `tfbnn.train`.
 
         Args:
@@ -119,7 +119,7 @@ class Laplace(Inference):
         if number == 0 and has_posteriors(self.network):
             mend = "Train first: epochs=100; or give a trained network of Deterministic posteriors or Keras layers."
             raise invalid("epochs", "1 or more, because the network is no trained network of points", 0, mend)
-        return self.compiled(self.points(), own_likelihood(self.likelihood))
+        return self.compiled(self.points(takes_dropout=False), own_likelihood(self.likelihood))
 
     def _parts(self, network: keras.Model) -> list[LayerWeights]:
         parts = gaussian_weights(network, self.weights, self.structure)

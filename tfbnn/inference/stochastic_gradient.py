@@ -369,7 +369,7 @@ class StochasticGradientMCMC(Inference):
 
     def _model(self, x: Any, y: Any, num_data: int | None) -> BayesianModel:
         """A model whose optimizer is the chain."""
-        model = BayesianModel(self.points(), self.likelihood, seed=self.seed, **self.model_arguments)
+        model = BayesianModel(self.points(takes_dropout=False), self.likelihood, seed=self.seed, **self.model_arguments)
         x, _, rows = arrays.prepare(x, y, self.likelihood)
         model.build_for(x)
         model.num_data = model.choose_num_data(num_data, arrays.training_rows(x, rows))

@@ -17,7 +17,7 @@ from tfbnn.core.draws import Draws
 from tfbnn.core.noise import DRAWS_PER_BLOCK, fold_in, normal_from_bits, seed_of_tensor
 from tfbnn.core.serialization import register
 from tfbnn.core.traversal import sublayers
-from tfbnn.inference.base import Inference, callbacks_of_each, own_likelihood, own_optimizer
+from tfbnn.inference.base import Inference, callbacks_of_each, own_likelihood, own_optimizer, refuse_datasets
 from tfbnn.layers.convert import as_points
 from tfbnn.prediction.monte_carlo import NetworkDraws
 from tfbnn.training import BayesianModel, arrays, train_many
@@ -115,6 +115,7 @@ class SWAG(Inference):
         if unknown := {"checkpoint", "checkpoint_every", "resume"} & set(training):
             raise invalid(min(unknown), "none with several members, which are trained at once", training[min(unknown)])
         seeds = [self.seed + m for m in range(self.members)]
+        refuse_datasets(x, "SWAG with several members")
         first = self._first_step(x, epochs, training["batch_size"])
         models = [
             self._model(as_points(self.network, s), own_likelihood(self.likelihood), s, x, y, first) for s in seeds

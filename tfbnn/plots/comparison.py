@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, in_lines, panels, read_logarithms, write
 
 
@@ -22,7 +24,7 @@ def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
     places = range(len(compared))
     for axis, quantity in zip(axes[:2], ("total_variation", "spread"), strict=True):
         for offset, where, colour in ((-0.18, "near", BLUE), (0.18, "far", ORANGE)):
-            values = [getattr(getattr(result, where), quantity) for result in compared]
+            values = np.clip([getattr(getattr(result, where), quantity) for result in compared], *SHOWN)
             axis.scatter(
                 values, [place + offset for place in places], color=colour, s=28, label=_WORDS[where], zorder=3
             )
@@ -48,4 +50,5 @@ def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
     return write(figure, path)
 
 
+SHOWN = (0.01, 100.0)  # spreads beyond are drawn at the edge
 _WORDS = {"near": "held-out rows", "far": "rows far from the data"}

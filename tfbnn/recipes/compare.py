@@ -142,9 +142,14 @@ def compare(entries: list[Contestant], tell: Callable[[str], None] = lambda labe
 
 
 def far_rows(data: PreparedData) -> np.ndarray:
-    """Held-out rows, `FAR` times as far from the centre of the training rows, [B, D] encoded."""
+    """Held-out rows `FAR` times as far from the centre of the training rows, in all directions, [B, D] encoded.
+
+    The values of each feature are shuffled among the rows, so that they lie also where no feature goes with another.
+    """
     centre = data.arrays(data.train)[0].mean(axis=0)
-    return (centre + FAR * (data.arrays(data.held_out)[0] - centre)).astype(np.float32)
+    apart = data.arrays(data.held_out)[0] - centre
+    shuffled = np.random.default_rng(0).permuted(apart, axis=0)
+    return (centre + FAR * shuffled).astype(np.float32)
 
 
 def _measure(

@@ -112,7 +112,7 @@ class Chains:
         self.jit_compile = jit_compile
         self._ends = sorted({*windows(schedule.warmup), schedule.warmup, schedule.total})
         self._chunk = min(schedule.chunk, max(1, NUMBERS_AT_ONCE // (schedule.chains * joint.size)))
-        self._advance = tf.function(self._advance_in_graph, autograph=False, jit_compile=jit_compile)
+        self._advance: Any = None  # the graph of a chunk, made by the first
         self._verbose = verbose
 
     def _nowhere(self) -> tuple:
@@ -182,7 +182,11 @@ class Chains:
         count = min(self._chunk, next(end for end in self._ends if end > state.steps) - state.steps)
         warming = state.steps < warmup
         arguments = (state.position, state.scale, state.step_size, state.steps, count, warming)
-        position, step_size, draws, told = self._advance(*tf.nest.map_structure(tf.convert_to_tensor, arguments))
+        tensors = tf.nest.map_structure(tf.convert_to_tensor, arguments)
+        if self._advance is None:  # called as it is, it never warns of retracing from chains to chains
+            graph = tf.function(self._advance_in_graph, autograph=False, jit_compile=self.jit_compile)
+            self._advance = graph.get_concrete_function(*tensors)
+        position, step_size, draws, told = self._advance(*tensors)
         state.position, state.step_size = position.numpy(), StepSize(*(value.numpy() for value in step_size))
         draws, told = draws.numpy()[:count], {name: values.numpy()[:count] for name, values in told.items()}
         told["step_size"] = np.full(told["lp"].shape, np.exp(state.step_size.log_average))
@@ -329,7 +333,8 @@ class KeptChains:
         drawn = "draws_so_far() gives what was drawn."
         if self._checkpoints is None:
             return f"{stands}; {drawn} With checkpoint=FOLDER it could go on."
-        return f"{stands}; its state is kept in {self._checkpoints.folder}. To go on: resume=True. {drawn}"
+        go_on = "To go on: resume=True, or `tfbnn train ... --resume`."
+        return f"{stands}; its state is kept in {self._checkpoints.folder}. {go_on} {drawn}"
 
 
 def _told_apart_by(chains: Chains) -> dict[str, Any]:

@@ -49,8 +49,10 @@ def convergence(values: Any) -> Convergence:
         return Convergence(None, None, None)
     xarray = importlib.import_module("xarray")  # ArviZ stands on it, and would warn of more chains than draws itself
     data = xarray.Dataset({"values": (["chain", "draw", "number"], values)})
-    rhat = float(az.rhat(data)["values"].max()) if len(values) > 1 else None
-    bulk, tail = (float(az.ess(data, method=method)["values"].min()) for method in ("bulk", "tail"))
+    with np.errstate(divide="ignore", invalid="ignore"):  # chains that do not move have no variance to divide by
+        rhat = float(np.nan_to_num(az.rhat(data)["values"].values, nan=np.inf).max()) if len(values) > 1 else None
+        ess = (az.ess(data, method=method)["values"].values for method in ("bulk", "tail"))
+        bulk, tail = (float(np.nan_to_num(sizes, nan=0.0).min()) for sizes in ess)
     return Convergence(rhat, bulk, tail)
 
 

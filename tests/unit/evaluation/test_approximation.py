@@ -48,6 +48,24 @@ def test_total_variation_of_counts():
     assert exact > 0.1
 
 
+def test_counts_of_any_size_have_few_points():
+    one, two = (Prediction(np.full([1, 1, 1], np.log(rate)), likelihoods.Poisson()) for rate in (1e5, 1.003e5))
+    shift = 300 / np.sqrt(1.0015e5)  # nearly normal there
+    assert total_variation(one, two)[0] == pytest.approx(2 * stats.norm.cdf(shift / 2) - 1, abs=0.01)
+
+
+def test_skewed_densities_are_resolved_where_their_mass_is():
+    one, two = (Prediction(np.array([[[loc, 1.5]]]), likelihoods.LogNormal()) for loc in (0.0, 1.0))
+    assert total_variation(one, two)[0] == pytest.approx(2 * stats.norm.cdf(1 / 3) - 1, abs=5e-3)
+
+
+def test_classes_that_all_are_sure_of_have_finite_distances():
+    logits = [np.full([2, 3, 3], 0.0) for _ in range(2)]
+    logits[0][..., 0], logits[1][..., 0] = 200.0, 190.0
+    found = distance(*(Prediction(part, likelihoods.Categorical(3)) for part in logits))
+    assert (found.total_variation, found.mean_error, found.spread) == pytest.approx((0.0, 0.0, 1.0), abs=1e-6)
+
+
 def test_distance_tells_shift_and_spread():
     gold = normals([0.0, 1.0], 1.0, spread=0.5)
     assert distance(gold, gold).mean_error == 0

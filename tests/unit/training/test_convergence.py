@@ -63,3 +63,11 @@ def test_without_arviz_it_says_so(monkeypatch):
     assert "ArviZ, which is missing" in found["message"]
     with pytest.raises(InvalidInput, match="Install it"):
         needed_arviz("to_inference_data")
+
+
+def test_chains_that_do_not_move_have_not_converged():
+    values = np.zeros([2, 20, 1])
+    values[1] = 1.0
+    found = convergence(values)
+    assert found.rhat > 1e3
+    assert not judged(values, values[..., 0])["converged"]
