@@ -11,6 +11,8 @@ NAMES = {
     "training": "the loop against Keras fit, and many models at once against one",
     "small_data": "few rows: the variational net beside a plain one, stopped early",
     "uci": "regression on the splits of the literature, beside its published figures",
+    "gap": "epistemic uncertainty in a gap of the data and far from them, method by method, beside NUTS",
+    "methods": "what ensembles, SWAG and Laplace cost over plain training, and how long NUTS takes",
     "peers": "tfbnn, a plain Keras net, tfp.layers, bayesian-torch and blitz side by side: prediction and training",
     "diabetes": "the recipe's error, coverage and KL on random splits, beside ridge regression",
 }

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 import tfbnn
-from benchmarks import timing
+from benchmarks import timing, uci_methods
 from tfbnn.core.checks import InvalidInput, invalid
 
 LEVEL = 0.9
@@ -47,6 +47,10 @@ METHODS = {
 }
 
 
+ALL = {**METHODS, **uci_methods.METHODS}
+UNLESS_TOLD = [name for name in ALL if name != "hmc"]  # which takes hours
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """Training and test rows of one split, standardised inputs and targets in their units."""
@@ -62,7 +66,10 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks uci", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of sets, or of one set")
     parser.add_argument("--published", type=Path, help="CSV; default: ../published/uci_regression.csv beside the data")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    others = f"{', '.join(METHODS)}; and by tfbnn.inference, with fixed priors: {', '.join(uci_methods.METHODS)}"
+    parser.add_argument(
+        "--methods", nargs="+", choices=ALL, metavar="METHOD", default=[m for m in ALL if m != "hmc"], help=others
+    )
     parser.add_argument("--splits", type=timing.positive, help="only the first so many")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of uci.md and uci.json")
     given = parser.parse_args(arguments)
@@ -76,7 +83,7 @@ def main(arguments: list[str]) -> None:
     results: list[dict] = []
     for name, parts in splits.items():
         for method in given.methods:
-            results.append({"set": name, "method": method, **run(METHODS[method], parts)})
+            results.append({"set": name, "method": method, **run_method(method, parts)})
             print(summary(results[-1]), flush=True)
         write(given.out, results, published)
     print(f"\n{report(results, published)}\nWritten: {given.out}/uci.md, {given.out}/uci.json")
@@ -85,7 +92,7 @@ def main(arguments: list[str]) -> None:
 def write(folder: Path, results: list[dict], published: list[dict[str, str]]) -> None:
     """The tables as Markdown, everything as JSON; after each set, so that hours of work are not lost."""
     about = {"machine": timing.machine(), "commit": timing.commit(), "date": time.strftime("%Y-%m-%d")}
-    methods = {name: dataclasses.asdict(METHODS[name]) for name in {result["method"] for result in results}}
+    methods = {name: dataclasses.asdict(ALL[name]) for name in {result["method"] for result in results}}
     (folder / "uci.json").write_text(json.dumps({**about, "methods": methods, "results": results}, indent=1))
     (folder / "uci.md").write_text(report(results, published))
 
@@ -181,6 +188,13 @@ def read_published(path: Path) -> list[dict[str, str]]:
 # --- training and prediction ------------------------------------------------------------------------------------------
 
 
+def run_method(name: str, splits: list[Split]) -> dict:
+    """What one method gives on one set."""
+    if name in METHODS:
+        return run(METHODS[name], splits)
+    return uci_methods.run(uci_methods.METHODS[name], splits, batch_for, score)
+
+
 def run(method: Method, splits: list[Split]) -> dict:
     """Scores of each split and the seconds that all took together."""
     begin = time.perf_counter()
@@ -266,7 +280,7 @@ def coverage(results: list[dict]) -> float:
 def summary(result: dict) -> str:
     """One line."""
     (rmse, rmse_error), (ll, ll_error) = mean_and_error(result, "rmse"), mean_and_error(result, "ll")
-    return (f"{result['set']:18} {result['method']:9} RMSE {rmse:.3f} +- {rmse_error:.3f}   log likelihood {ll:.3f} +- "
+    return (f"{result['set']:18} {result['method']:13} RMSE {rmse:.3f} +- {rmse_error:.3f}   LL {ll:.3f} +- "
             f"{ll_error:.3f}   coverage {coverage([result]):.1%}   {result['seconds']:.0f} s")  # fmt: skip
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,19 +24,23 @@ from tfbnn.terminal import (
     err,
     known_target,
     out,
+    print_comparison,
     print_data,
     print_elbo,
     print_inputs,
     print_model,
     print_outputs,
+    print_posterior,
     print_predictions,
     print_recipe,
     print_scores,
     print_unsettled,
     progress_bar,
+    steps_of_chains,
 )
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+OUTSIDE_BRACKETS = r",(?![^\[\]{}]*[\]}])"  # a comma between methods, not one inside a list or mapping
 
 
 class _Interrupted(Exception):
@@ -135,13 +141,64 @@ def train(
         if not resume and any(checkpoint_path(loaded).glob("epoch-*")):
             out.print("The training that was interrupted before is replaced; --resume would go on with it.")
         with progress_bar() as bar:
-            result = run_recipe(loaded, [epoch_callback(bar, loaded.training)], data=data, resume=resume)
-    share = result.elbo.num_data / len(data.train.target)  # of the training rows; the others chose the epoch
-    print_elbo(result.elbo, share * chance_log_likelihood(data))
-    print_unsettled(result.history["kl"], loaded.training.epochs)
+            shown = epoch_callback(bar, loaded.training), steps_of_chains(bar)
+            result = run_recipe(loaded, [shown[0]], data=data, resume=resume, progress=shown[1])
+    if result.elbo is not None:
+        share = result.elbo.num_data / len(data.train.target)  # of the training rows; the others chose the epoch
+        print_elbo(result.elbo, share * chance_log_likelihood(data))
+        print_unsettled(result.history["kl"], loaded.training.epochs)
+    else:
+        print_posterior(loaded.inference, result.draws)
     print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
     out.print(escape(f"\nSavedModel      {result.path}/"), soft_wrap=True)
     out.print(escape(f"Held-out rows   {result.held_out_csv}"), soft_wrap=True)
+
+
+@app.command()
+def compare(
+    recipe: RecipeFile,
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="M1,M2,...", help="Methods, each with its options: 'SWAG,DeepEnsemble members=10'."),
+    ] = None,
+    settings: Settings = None,
+    allow_imports: AllowImports = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Of the table and the pictures.")
+    ] = None,
+) -> None:
+    """Train a recipe by several methods, beside the true posterior.
+
+    Which should I use for my data? NUTS, exact but slow, is the gold; all others unless --methods names some.
+    """
+    with _quiet_start():
+        from tfbnn.recipes import Recipe
+        from tfbnn.recipes.compare import QUICK_METHODS, compare, contestants
+        from tfbnn.recipes.comparison_table import report, verdict, write_report
+        from tfbnn.recipes.pictures import draw_comparison
+        from tfbnn.recipes.run import prepare_data
+    chosen = QUICK_METHODS if methods is None else [spec.strip() for spec in re.split(OUTSIDE_BRACKETS, methods)]
+    entries = contestants(recipe, chosen, settings or (), allow_imports)
+    loaded = Recipe.from_yaml(recipe, settings or (), allow_imports)
+    folder = output or Path("saved_models") / f"{loaded.name}.comparison"
+    out.print(f"[bold]{escape(loaded.name)}[/]  {escape(loaded.description)}")
+    data = prepare_data(loaded)
+    print_data(data, loaded.data.columns)
+    results: list[Any] = []
+    made = write_report(folder, results, "", loaded)  # a folder that cannot be written to is told before hours of work
+    try:
+        with out.status("") as status:
+            for result in compare(entries, lambda label: status.update(f"{escape(label)} ...")):
+                results.append(result)
+                out.print(f"{escape(result.label)}: " + ("failed" if result.failed else f"{result.seconds:.1f} s"))
+                write_report(folder, results, report(results), loaded)
+    except KeyboardInterrupt:
+        raise _Interrupted(f"What was compared before is in {folder}." if results else "") from None
+    print_comparison(results)
+    out.print("\n" + escape(verdict(results)), soft_wrap=True)
+    with contextlib.suppress(InvalidInput):  # without matplotlib
+        made += draw_comparison(folder, results, data)
+    out.print(escape("Written: " + ", ".join(str(path) for path in made)), soft_wrap=True)
 
 
 @app.command()
@@ -292,6 +349,7 @@ def _quiet_start() -> Iterator[None]:
         import keras
 
         keras.config.disable_traceback_filtering()  # which wraps our errors in a report of Keras' calls
+        warnings.filterwarnings("ignore", "Not (converged|checked)")  # of chains: their table tells it
         yield
     finally:
         os.dup2(kept, 2)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,27 @@ ROWS_SHOWN = 10
 MAX_PROBABILITIES_SHOWN = 4
 MIN_CATEGORIES_IN_DOUBT = 20
 BAR_WIDTH = 10
+LONGEST_LIST_SHOWN = 5
 
 out = rich.console.Console(highlight=False)
 err = rich.console.Console(stderr=True, highlight=False)
 
 
-def progress_bar() -> rich.progress.Progress:
-    """The bar of training: epochs done, time, and the ELBO terms."""
-    return rich.progress.Progress(
-        rich.progress.TextColumn("epoch", table_column=_unsqueezed()),
+@contextlib.contextmanager
+def progress_bar() -> Iterator[rich.progress.Progress]:
+    """The bar of training: epochs done, time, and the ELBO terms; it is there from the first epoch on."""
+    bar = rich.progress.Progress(
+        rich.progress.TextColumn("{task.fields[unit]}", table_column=_unsqueezed()),
         rich.progress.MofNCompleteColumn(table_column=_unsqueezed()),
         rich.progress.BarColumn(bar_width=BAR_WIDTH, table_column=_unsqueezed()),
         rich.progress.TimeElapsedColumn(table_column=_unsqueezed()),
         rich.progress.TextColumn("{task.description}", table_column=_unsqueezed()),
         console=out,
     )
+    try:
+        yield bar
+    finally:
+        bar.stop()
 
 
 def _unsqueezed() -> rich.table.Column:
@@ -44,15 +51,31 @@ def epoch_callback(bar: rich.progress.Progress, training: Any) -> Any:
     """A Keras callback that moves `bar` on at the end of each epoch; `training` is the recipe's."""
     import keras
 
-    task = bar.add_task("", total=training.epochs)
+    task = bar.add_task("", total=training.epochs, unit="epoch")
     names = ["elbo", "log_likelihood", "kl", *([] if _is_constant(training.beta) else ["beta"]), "val_log_likelihood"]
+    of_a_kl = ("elbo", "kl", "beta")  # points have none
     before = len(f"epoch {training.epochs}/{training.epochs} ") + BAR_WIDTH + len(" 0:00:00 ")
 
     def show(epoch: int, logs: dict[str, float]) -> None:
-        terms = [f"{name} {logs[name]:.4g}" for name in names if name in logs]
+        terms = [f"{name} {logs[name]:.4g}" for name in names if name in logs and (logs["kl"] or name not in of_a_kl)]
         bar.update(task, completed=epoch + 1, description=_fitting(terms, bar.console.width - before))
 
-    return keras.callbacks.LambdaCallback(on_epoch_end=show)
+    return keras.callbacks.LambdaCallback(on_train_begin=lambda logs: bar.start(), on_epoch_end=show)
+
+
+def steps_of_chains(bar: rich.progress.Progress) -> Callable[[int, int, dict[str, float]], None]:
+    """What moves a second bar, that of the chains' steps; it is there from the first chunk on."""
+    tasks: list[Any] = []
+
+    def show(steps: int, total: int, told: dict[str, float]) -> None:
+        bar.start()
+        if not tasks:
+            tasks.append(bar.add_task("", total=total, unit="step"))
+        terms = [f"{name} {value:.3g}" for name, value in told.items()]
+        before = len(f"epoch {total}/{total} ") + BAR_WIDTH + len(" 0:00:00 ")
+        bar.update(tasks[0], completed=steps, description=_fitting(terms, bar.console.width - before))
+
+    return show
 
 
 def _is_constant(beta: Any) -> bool:
@@ -144,6 +167,44 @@ def print_elbo(elbo: Any, chance: float) -> None:
     table.add_row("beta, weight of the KL in the loss", f"{elbo.beta:g}")
     table.add_row("to compare: log likelihood without the columns", f"{chance:,.1f}")
     out.print(table)
+
+
+def print_posterior(settings: dict[str, Any], draws: Any) -> None:
+    """Tells the method and its options, and what it has to say of its draws."""
+    table = empty_table("posterior", "")
+    told = {**settings, **getattr(draws, "metadata", {}), "draws": draws.num_draws or "endless"}
+    for name, value in told.items():
+        if name != "message":
+            table.add_row(escape(name.replace("_", " ")), escape(_told(value)))
+    out.print(table)
+    if message := told.get("message"):
+        out.print(escape(str(message)), soft_wrap=True)
+
+
+def print_comparison(results: list[Any]) -> None:
+    """Prints tables of the methods: how good, how far from the gold, how costly; and what each has to say."""
+    from tfbnn.recipes.comparison_table import LEGEND, cells, columns
+
+    names = columns(results)
+    cuts = [names.index(name) for name in ("TV near", "mean near", "train s")]
+    parts = [names[1 : cuts[0]], names[cuts[0] : cuts[1]], names[cuts[1] : cuts[2]], names[cuts[2] :]]
+    for part in parts:
+        table = empty_table("method", *part)
+        for result in results:
+            table.add_row(*(escape(cell) for cell in cells(result, ["method", *part])))
+        out.print(table)
+    out.print(escape(" ".join(LEGEND.split())), soft_wrap=True)
+    for result in results:
+        if result.message:
+            out.print(f"[bold]{escape(result.label)}[/]: {escape(result.message)}", soft_wrap=True)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, list) and len(value) > LONGEST_LIST_SHOWN:
+        return f"{len(value)} values"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
 _SCORES = {

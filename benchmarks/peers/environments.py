@@ -22,6 +22,7 @@ _INSTALL_TORCH = [["--no-deps", *_CPU_INDEX, _TORCH], [_TORCH, "numpy==2.4.6"]]
 PINS: dict[str, list[list[str]]] = {
     "tfp_layers": [["tensorflow==2.21.0", "tf_keras==2.21.0", "tensorflow-probability==0.25.0", "numpy==2.4.6"]],
     "bayesian_torch": [*_INSTALL_TORCH, ["--no-deps", "bayesian-torch==0.5.0"]],
+    "numpyro_nuts": [["numpyro==0.22.0", "jax[cpu]==0.10.2", "numpy==2.4.6"]],
     "blitz": [*_INSTALL_TORCH, ["--no-deps", "blitz-bayesian-pytorch==0.2.8"]],
 }
 

@@ -54,16 +54,27 @@ class Case:
         return "-".join(part for part in (self.family, self.cls.__name__, self.note) if part)
 
 
+GLOROT = {"kernel_initializer": keras.initializers.GlorotUniform(seed=1)}
+
+
+def concrete_dropout(layer: keras.layers.Layer) -> layers.ConcreteDropout:
+    """So warm that no two masks are equal."""
+    return layers.ConcreteDropout(layer, prior_scale=0.7, initial_rate=0.4, temperature=2.0, seed=1)
+
+
 CASES = [
     Case("layer", layers.DenseFlipout, lambda: layers.DenseFlipout(4, "tanh", seed=1)),
     Case("layer", layers.DenseLocalReparameterization, lambda: layers.DenseLocalReparameterization(4, "tanh", seed=1)),
     Case("layer", layers.DenseReparameterization, lambda: layers.DenseReparameterization(4, "tanh", seed=1)),
     Case("layer", layers.DenseVariational, lambda: layers.DenseVariational(4, activation="tanh", seed=1)),
+    Case("layer", layers.MCDropout, lambda: layers.MCDropout(0.4, seed=1)),
+    Case("layer", layers.ConcreteDropout, lambda: concrete_dropout(keras.layers.Dense(4, "tanh", **GLOROT))),
     Case("layer", layers.DenseFlipout, lambda: layers.DenseFlipout(4, use_bias=False, seed=1), "no bias"),
     Case("posterior", posteriors.Deterministic, lambda: posteriors.Deterministic("he_normal")),
     Case("posterior", posteriors.FullCovariance, lambda: posteriors.FullCovariance(initial_rho=-2.0)),
     Case("posterior", posteriors.MeanField, lambda: posteriors.MeanField(keras.initializers.RandomNormal(0.1), -3.0)),
     Case("posterior", posteriors.TFPFunction, lambda: posteriors.TFPFunction(student_posterior)),
+    Case("prior", priors.AnchoredNormal, lambda: priors.AnchoredNormal(0.1, 0.5)),
     Case("prior", priors.EmpiricalBayesNormal, lambda: priors.EmpiricalBayesNormal(0.1, 0.5)),
     Case("prior", priors.Normal, lambda: priors.Normal(0.1, 0.5)),
     Case("prior", priors.ScaleMixture, lambda: priors.ScaleMixture(0.3, 0.8, 0.01)),

@@ -21,7 +21,7 @@ import tfbnn
 from tfbnn import cli
 from tfbnn.core.checks import InvalidInput
 from tfbnn.evaluation import score
-from tfbnn.recipes.run import build_model, prepare_data, train_model
+from tfbnn.recipes.run import build_method, fit_method, prepare_data
 from tfbnn.training import checkpoint
 from toy import W, X, Y, assert_equal, linear, model_of, network, numbers, train
 
@@ -398,10 +398,11 @@ def test_the_command_interrupted_and_resumed_gives_the_model_of_one_that_was_not
     served = tfbnn.load_saved_model(folder / "clinic")
     recipe = tfbnn.Recipe.from_yaml("demo.yaml", ["export.path=whole"])
     data = prepare_data(recipe)
-    whole = build_model(recipe, data)
-    assert served.about["history"] == train_model(recipe, data, whole)
+    whole = build_method(recipe, data)
+    draws = fit_method(recipe, data, whole)
+    assert served.about["history"] == whole.history
     x, y = data.arrays(data.held_out)
-    scores = score(whole.predict_distribution(x, recipe.prediction.num_samples), y, recipe.prediction.level)
+    scores = score(draws.predict_distribution(x, recipe.prediction.num_samples), y, recipe.prediction.level)
     assert served.about["scores"] == scores
 
 

@@ -290,7 +290,7 @@ def test_bad_recipes_are_refused(command, arguments, parts):
 
 def test_an_export_path_is_looked_at_before_training(command, monkeypatch):
     """Minutes of training are not thrown away for it."""
-    monkeypatch.setattr("tfbnn.recipes.run.train_model", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr("tfbnn.recipes.run.fit_method", lambda *_, **__: pytest.fail("it trained"))
     (command.folder / "taken" / "1").mkdir(parents=True)
     recipe = write_recipe(command.folder, clinic.rows(), export={"path": "taken/1"})
     command.is_refused("train", recipe)
@@ -315,7 +315,7 @@ def test_an_interrupt_says_that_nothing_was_exported(command, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tfbnn.recipes.run.train_model", interrupted)
+    monkeypatch.setattr("tfbnn.recipes.run.fit_method", interrupted)
     recipe = write_recipe(command.folder, clinic.rows())
     before = tree(command.folder)
     code, _, err = command("train", recipe)
@@ -353,13 +353,12 @@ def test_a_kl_that_has_not_settled_is_told(capsys):
 
 def test_the_progress_of_training_fits_80_columns():
     console = rich.console.Console(width=80, file=io.StringIO(), force_terminal=True)
-    bar = terminal.progress_bar()
-    bar.live.console = console
     logs = {"elbo": -423.1, "log_likelihood": -384.2, "kl": 38.91, "beta": 1.0, "val_log_likelihood": -1.234}
-    callback = terminal.epoch_callback(bar, TrainingSpec(epochs=2000, beta=1.0))
-    callback.on_epoch_end(1999, logs)
-    with console.capture() as captured:
-        console.print(bar.get_renderable())
+    with terminal.progress_bar() as bar:
+        bar.live.console = console
+        terminal.epoch_callback(bar, TrainingSpec(epochs=2000, beta=1.0)).on_epoch_end(1999, logs)
+        with console.capture() as captured:
+            console.print(bar.get_renderable())
     line = rich.text.Text.from_ansi(captured.get()).plain.rstrip()
     assert len(line) <= 80
     assert line.startswith("epoch 2000/2000 ━━━━━━━━━━ ")
@@ -367,10 +366,17 @@ def test_the_progress_of_training_fits_80_columns():
 
 
 def test_a_schedule_of_beta_is_shown():
-    bar = terminal.progress_bar()
-    for beta, shown in ((1.0, False), ({"class": "Linear", "steps": 5}, True)):
-        terminal.epoch_callback(bar, TrainingSpec(beta=beta)).on_epoch_end(0, {"kl": 1.0, "beta": 0.5})
-        assert ("beta 0.5" in bar.tasks[-1].description) is shown
+    with terminal.progress_bar() as bar:
+        for beta, shown in ((1.0, False), ({"class": "Linear", "steps": 5}, True)):
+            terminal.epoch_callback(bar, TrainingSpec(beta=beta)).on_epoch_end(0, {"kl": 1.0, "beta": 0.5})
+            assert ("beta 0.5" in bar.tasks[-1].description) is shown
+
+
+def test_points_show_no_kl():
+    with terminal.progress_bar() as bar:
+        logs = {"elbo": -5.0, "log_likelihood": -5.0, "kl": 0.0, "beta": 1.0}
+        terminal.epoch_callback(bar, TrainingSpec()).on_epoch_end(0, logs)
+        assert bar.tasks[-1].description == "log_likelihood -5"
 
 
 def test_chance_is_the_log_likelihood_of_the_target_alone(regression_run, three_class_run):
@@ -386,7 +392,7 @@ def test_a_fault_of_tfbnn_is_told_as_one(command, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("a bug [here]")
 
-    monkeypatch.setattr("tfbnn.recipes.run.train_model", broken)
+    monkeypatch.setattr("tfbnn.recipes.run.fit_method", broken)
     recipe = write_recipe(command.folder, clinic.rows())
     code, _, err = command("train", recipe)
     assert code == 1
@@ -773,7 +779,7 @@ def test_doctor_tells_versions_and_tries_devices(command):
 def test_version_and_help(command):
     assert command.succeeds("--version").strip() == tfbnn.__version__
     out = command.succeeds("--help")
-    for verb in ("train", "evaluate", "predict", "describe", "recipes", "doctor"):
+    for verb in ("train", "compare", "evaluate", "predict", "describe", "recipes", "doctor"):
         assert verb in out
         assert "Usage: tfbnn" in command.succeeds(verb, "--help")
     assert "..." not in out.replace("[ARGS]...", "")

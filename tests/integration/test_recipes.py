@@ -181,8 +181,9 @@ def test_another_seed_gives_another_split_and_other_weights(first, tmp_path):
 def trained(path: Path, *settings: str, callbacks=()):
     recipe = tfbnn.Recipe.from_yaml(path, settings)
     data = tfbnn.recipes.run.prepare_data(recipe)
-    model = tfbnn.recipes.run.build_model(recipe, data)
-    return model, tfbnn.recipes.run.train_model(recipe, data, model, callbacks)
+    method = tfbnn.recipes.run.build_method(recipe, data)
+    tfbnn.recipes.run.fit_method(recipe, data, method, callbacks)
+    return method.model, method.history
 
 
 def test_settings_of_training_are_used(tmp_path):

@@ -72,7 +72,17 @@ def dense_variational(units, activation=None):
     return tfbnn.layers.DenseVariational(units, "MeanField", "Normal", activation=activation)
 
 
+def masked(units, activation=None):
+    return keras.Sequential([tfbnn.layers.MCDropout(0.4), keras.layers.Dense(units, activation)])
+
+
+def concrete(units, activation=None):
+    return tfbnn.layers.ConcreteDropout(keras.layers.Dense(units, activation))
+
+
 CASES = [
+    (masked, 2, None, False, 1),
+    (concrete, 1, None, True, 1),
     (tfbnn.layers.DenseFlipout, 1, None, False, 2),
     (tfbnn.layers.DenseFlipout, 3, W, True, 1),
     (tfbnn.layers.DenseLocalReparameterization, 3, None, False, 1),

@@ -42,6 +42,10 @@ class Draws(keras.Model):
             float32 [count, B, P'].
         """
 
+    def at_most(self, num_samples: int) -> int:
+        """`num_samples`, or how many draws there are, where they are fewer."""
+        return num_samples if self.num_draws is None else min(num_samples, self.num_draws)
+
     def call(self, inputs, training=None):
         """The parameters of draw 0, [B, P']."""
         return self.apply(inputs, self.seed, 0, 1)[0]

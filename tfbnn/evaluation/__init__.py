@@ -1,5 +1,7 @@
-"""How good predictions are, and how honest their uncertainty is."""
+"""How good predictions are, how honest their uncertainty is, and how far from the true posterior's they are."""
 
+from tfbnn.evaluation.approximation import Distance, agreement, distance, total_variation
+from tfbnn.evaluation.ranked_probability import crps
 from tfbnn.evaluation.scores import score
 
-__all__ = ["score"]
+__all__ = ["Distance", "agreement", "crps", "distance", "score", "total_variation"]

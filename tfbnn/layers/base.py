@@ -16,7 +16,7 @@ from tfbnn.core.checks import factory_argument, finite_number, invalid
 from tfbnn.core.noise import Noise, check_seed, noise_for
 from tfbnn.core.serialization import serialize_function
 from tfbnn.core.tfp_factory import takes
-from tfbnn.divergence import kl_divergence, user_divergence
+from tfbnn.divergence import as_one_event, kl_divergence, monte_carlo_kl, user_divergence
 from tfbnn.estimators import Estimator, local_reparameterization, reparameterization
 
 _KL_OWNER: ContextVar[str | None] = ContextVar("tfbnn_kl_owner", default=None)
@@ -30,6 +30,20 @@ def kl_owned_by(model: str) -> Iterator[None]:
         yield
     finally:
         _KL_OWNER.reset(token)
+
+
+_LOG_RATIOS: ContextVar[dict[int, tf.Tensor] | None] = ContextVar("tfbnn_log_ratios", default=None)
+
+
+@contextlib.contextmanager
+def log_ratios_of_draws() -> Iterator[dict[int, tf.Tensor]]:
+    """Layers called inside tell log q(w) - log p(w) of the weights they draw, by their `id`, where all rows share w."""
+    found: dict[int, tf.Tensor] = {}
+    token = _LOG_RATIOS.set(found)
+    try:
+        yield found
+    finally:
+        _LOG_RATIOS.reset(token)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +62,13 @@ class WeightTerm:
         if self.divergence_fn is not None:
             return user_divergence(self.divergence_fn, q, p)
         return kl_divergence(q, p, self.q.name, noise, getattr(self.q, "transform", None))
+
+    def log_ratio(self, noise: Noise) -> tf.Tensor:
+        """log q(w) - log p(w), nats, of the draw that the layer makes of `noise`; 0 for a point."""
+        if self.q.is_point or self.p is None:
+            return tf.zeros([])
+        q, p = as_one_event(self.q.distribution()), as_one_event(self.p.distribution())
+        return monte_carlo_kl(q, p, self.q.sample(noise))
 
     def penalty(self) -> tf.Tensor:
         """-log p(w), nats, of a point that has a prior; else 0."""
@@ -141,6 +162,7 @@ class VariationalLayer(keras.layers.Layer):
         """y of the op with drawn weights: by the layer's estimator in training, else as the noise couples rows."""
         q, noise = self.weight_posteriors, self._noise()
         self._settle_kl(noise, training)
+        self._tell_log_ratio(noise)
         if all(posterior.is_point for posterior in q):
             return op(x, [posterior.sample(noise) for posterior in q])
         if noise.coupling is None:
@@ -150,6 +172,12 @@ class VariationalLayer(keras.layers.Layer):
         if noise.coupling == "marginal" and factorised and weights_meet_rows_once:
             return local_reparameterization(op, x, q, noise)
         return reparameterization(op, x, q, noise)
+
+    def _tell_log_ratio(self, noise: Noise) -> None:
+        found = _LOG_RATIOS.get()
+        is_shared = self.estimator is reparameterization or all(term.q.is_point for term in self.weight_terms)
+        if found is not None and is_shared and all(term.divergence_fn is None for term in self.weight_terms):
+            found[id(self)] = tf.add_n([tf.zeros([]), *(term.log_ratio(noise) for term in self.weight_terms)])
 
     def _refuse_second_call(self, noise: Noise) -> None:
         if noise.calls > 1 and self.estimator is not reparameterization:

@@ -39,6 +39,19 @@ class ElboTerms:
         """(beta KL + penalty - log_likelihood) / N, nats a row: what training minimises."""
         return (self.beta * self.kl + self.penalty - self.log_likelihood) / self.num_data
 
+    def loss_of(self, bound: Any) -> Any:
+        """(penalty - bound) / N, nats a row: what training minimises where it maximises another bound of log p(D)."""
+        return (self.penalty - bound) / self.num_data
+
+    def log_weights(self, log_likelihoods: Any, log_ratios: Any) -> Any:
+        """log p(D, w_k) - log q(w_k) of each draw k: its log likelihood, less beta (log q(w_k) - log p(w_k)).
+
+        Args:
+            log_likelihoods: mean log p(y|x, w_k) of the batch's rows, [K], nats a row.
+            log_ratios: log q(w_k) - log p(w_k), [K], nats, summed over all weights.
+        """
+        return self.num_data * log_likelihoods - self.beta * log_ratios
+
     def reported(self) -> dict[str, Any]:
         """What training tells of a step, by name; a KL a layer only where there are several layers."""
         layers = self.kl_per_layer if len(self.kl_per_layer) > 1 else {}

@@ -1,6 +1,8 @@
 """Prediction by averaging over draws of the weights."""
 
+from tfbnn.prediction.gaussian_draws import GaussianDraws
 from tfbnn.prediction.monte_carlo import NetworkDraws, predict_distribution
 from tfbnn.prediction.prediction import Prediction
+from tfbnn.prediction.stored_draws import StoredDraws
 
-__all__ = ["NetworkDraws", "Prediction", "predict_distribution"]
+__all__ = ["GaussianDraws", "NetworkDraws", "Prediction", "StoredDraws", "predict_distribution"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,17 +11,20 @@ import tensorflow as tf
 
 from tfbnn.core.checks import invalid, one_of, positive_integer
 from tfbnn.core.draws import Draws
-from tfbnn.core.noise import COUPLINGS, DRAWS_PER_BLOCK, Plan, check_seed, noise_scope, seed_pair
+from tfbnn.core.noise import COUPLINGS, DRAWS_PER_BLOCK, Plan, check_seed, fold_in, noise_scope, seed_pair
 from tfbnn.core.serialization import register
 from tfbnn.core.traversal import sublayers
 from tfbnn.prediction.prediction import Prediction
 
+DEFAULT_SAMPLES = 100
 ROWS_PER_CALL = 1024  # keeps the working set of a block of draws small whatever the number of rows
 
 
 @register
 class NetworkDraws(Draws):
-    """Endless draws from the posterior that the layers of a network hold (variational inference).
+    """Endless draws from the posterior that the layers of a network hold (variational inference, dropout).
+
+    A method whose posterior is not the layers' own gives `drawn`, and is asked and exported by the same code.
 
     Args:
         network: the Keras model, [B, ...] -> [B, P].
@@ -42,17 +46,16 @@ class NetworkDraws(Draws):
         it; memory beyond the result does not grow with `count`.
         """
         start, count = tf.cast(start, tf.int32), tf.cast(count, tf.int32)
-        with tf.control_dependencies([_assert_positive(count)]):
+        with tf.control_dependencies([_assert_positive(count), *self._assert_enough(start + count)]):
             first, last = start // DRAWS_PER_BLOCK, (start + count - 1) // DRAWS_PER_BLOCK
-        plan = Plan.of(self._forward, x, sublayers(self.network), coupling)
-        blocks = _map_blocks(lambda block: self._block(x, plan, seed_pair(seed), block), first, last)
+        blocks = _map_blocks(self._make_block(x, seed_pair(seed), coupling), first, last)
         offset = start - first * DRAWS_PER_BLOCK
         draws = blocks[offset : offset + count]
         draws.set_shape([None, keras.tree.flatten(x)[0].shape[0], self.likelihood.num_parameters])
         return draws
 
     def predict_distribution(
-        self, x: Any, num_samples: int = 100, seed: int | None = None, coupling: str = "marginal"
+        self, x: Any, num_samples: int | None = None, seed: int | None = None, coupling: str = "marginal"
     ) -> Prediction:
         """The predictive distribution of rows x; see `tfbnn.prediction.predict_distribution`."""
         return predict_distribution(self, x, num_samples, seed, coupling)
@@ -61,16 +64,45 @@ class NetworkDraws(Draws):
         outputs = self.likelihood.check_outputs(self.network(x, training=False))
         return self.likelihood(tf.cast(outputs, tf.float32))
 
+    def drawn(self, seed: tf.Tensor, block: tf.Tensor) -> list[tuple[keras.Variable, tf.Tensor]]:
+        """Variables that differ from draw to draw, each with its values in the draws of a block.
+
+        Args:
+            seed: int32 [2].
+            block: int32 scalar; its draws are number block * DRAWS_PER_BLOCK ... + DRAWS_PER_BLOCK - 1.
+
+        Returns:
+            Pairs of a variable and [DRAWS_PER_BLOCK, *its shape]; none where the layers draw their weights themselves.
+        """
+        return []
+
+    def _make_block(self, x: Any, seed: tf.Tensor, coupling: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        """What makes the draws of a block, [DRAWS_PER_BLOCK, B, P'], from its number; what all share is done once."""
+        plan = Plan.of(self._forward, x, sublayers(self.network), coupling)
+        return lambda block: self._block(x, plan, seed, block)
+
     def _block(self, x: Any, plan: Plan, seed: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
         """Draws block * DRAWS_PER_BLOCK ..., all through the network at once: [DRAWS_PER_BLOCK, B, P']."""
+        drawn = self.drawn(seed, block)
+        variables = [variable for variable, _ in drawn]
 
-        def one_draw(numbered_noise):
-            _, noise = numbered_noise
-            with noise_scope(plan.tape(noise)):
+        def one_draw(numbered):
+            number, values, noise = numbered
+            if not variables:
+                with noise_scope(plan.tape(noise)):
+                    return self._forward(x)
+            own = plan.tape_of_own_weights(noise, fold_in(seed, number))
+            with keras.StatelessScope(list(zip(variables, values, strict=True))), noise_scope(own):
                 return self._forward(x)
 
-        # the range gives the map its length where a network asks for no noise at all
-        return tf.vectorized_map(one_draw, (tf.range(DRAWS_PER_BLOCK), plan.draw_block(seed, block)))
+        numbers = block * DRAWS_PER_BLOCK + tf.range(DRAWS_PER_BLOCK)
+        return tf.vectorized_map(one_draw, (numbers, [values for _, values in drawn], plan.draw_block(seed, block)))
+
+    def _assert_enough(self, end: tf.Tensor) -> list[tf.Operation]:
+        if self.num_draws is None:
+            return []
+        told = f"num_samples must be at most {self.num_draws}, the draws there are"
+        return [tf.debugging.assert_less_equal(end, self.num_draws, told)]
 
     def get_config(self):
         """The constructor's arguments."""
@@ -105,14 +137,14 @@ def _map_blocks(make_block: Any, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor
 
 
 def predict_distribution(
-    draws: Draws, x: Any, num_samples: int = 100, seed: int | None = None, coupling: str = "marginal"
+    draws: Draws, x: Any, num_samples: int | None = None, seed: int | None = None, coupling: str = "marginal"
 ) -> Prediction:
     """The predictive distribution p(y|x) = (1/S) sum_s p(y|x, w_s) of rows x.
 
     Args:
         draws: of any inference method.
         x: [B, ...] array or tensor (or a structure of such).
-        num_samples: S.
+        num_samples: S; None: 100, or all of a finite set that has fewer.
         seed: whole number; None: the draws' own stored seed. Asking twice gives the same answer.
         coupling: "marginal" (default): right for each row alone, and cheap. "coherent": in each draw one network
             for all rows, for whatever joins rows (function plots, totals).
@@ -123,8 +155,9 @@ def predict_distribution(
     Raises:
         InvalidInput: for arguments out of range, or more draws than a finite set has.
     """
-    num_samples = positive_integer("num_samples", num_samples)
-    if draws.num_draws is not None and num_samples > draws.num_draws:
+    if num_samples is None:
+        num_samples = draws.at_most(DEFAULT_SAMPLES)
+    if positive_integer("num_samples", num_samples) > draws.at_most(num_samples):
         raise invalid("num_samples", f"at most {draws.num_draws}, the draws there are", num_samples)
     seed = draws.seed if seed is None else check_seed("seed", seed)
     one_of("coupling", coupling, COUPLINGS)
@@ -136,7 +169,8 @@ def predict_distribution(
     apply = _compiled(draws, x, coupling)
     seeds = tf.constant(seed), tf.constant(0), tf.constant(num_samples)
     chunks = [apply(_rows(x, i), *seeds).numpy() for i in range(0, num_rows, ROWS_PER_CALL)]
-    return Prediction(np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0], draws.likelihood)
+    parameters = np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0]
+    return Prediction(parameters, draws.likelihood, getattr(draws, "metadata", {}))
 
 
 def _check_shapes(draws: Draws, x: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class Prediction:
     Args:
         parameters: float32 [S, B, P'], the likelihood's complete parameters.
         likelihood: what they are parameters of.
+        metadata: what the method tells of its draws, such as whether its chains have converged.
 
     Example:
         >>> prediction = model.predict_distribution(x)
@@ -29,9 +30,10 @@ class Prediction:
         >>> lower, upper = prediction.interval(0.9)
     """
 
-    def __init__(self, parameters: Any, likelihood: Likelihood):
+    def __init__(self, parameters: Any, likelihood: Likelihood, metadata: Mapping[str, Any] | None = None):
         self.parameters = np.asarray(parameters, np.float32)
         self.likelihood = likelihood
+        self.metadata = dict(metadata or {})
 
     @classmethod
     def mixture_of(cls, predictions: Sequence[Prediction]) -> Prediction:

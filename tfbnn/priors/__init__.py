@@ -1,6 +1,7 @@
 """Priors p(w), found by name with `get` as in `keras.regularizers`."""
 
 from tfbnn.core.serialization import Family
+from tfbnn.priors.anchored_normal import AnchoredNormal
 from tfbnn.priors.base import Prior, WeightPrior
 from tfbnn.priors.empirical_bayes_normal import EmpiricalBayesNormal
 from tfbnn.priors.normal import Normal
@@ -9,7 +10,12 @@ from tfbnn.priors.tfp_function import TFPFunction
 
 _FAMILY = Family(
     "prior",
-    {"EmpiricalBayesNormal": EmpiricalBayesNormal, "Normal": Normal, "ScaleMixture": ScaleMixture},
+    {
+        "AnchoredNormal": AnchoredNormal,
+        "EmpiricalBayesNormal": EmpiricalBayesNormal,
+        "Normal": Normal,
+        "ScaleMixture": ScaleMixture,
+    },
     from_callable=TFPFunction,
     base=Prior,
 )
@@ -19,6 +25,7 @@ serialize = _FAMILY.serialize
 deserialize = _FAMILY.deserialize
 
 __all__ = [
+    "AnchoredNormal",
     "EmpiricalBayesNormal",
     "Normal",
     "Prior",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,22 @@ import numpy as np
 import pandas as pd
 
 from tfbnn.core.checks import InvalidInput, invalid
+from tfbnn.core.draws import Draws
 from tfbnn.data import Schema, Table, Target, read_table, split_rows
 from tfbnn.evaluation import score
 from tfbnn.export.saved_model import EXTRA, export_saved_model
 from tfbnn.export.versions import version_folder
+from tfbnn.inference import VariationalInference
+from tfbnn.inference.base import Inference
 from tfbnn.likelihoods import Likelihood
 from tfbnn.objectives import ElboTerms
+from tfbnn.prediction import predict_distribution
+from tfbnn.recipes.method import METHODS
 from tfbnn.recipes.spec import Recipe, likelihood_for
-from tfbnn.training import BayesianModel, train
+from tfbnn.training import BayesianModel
 
 HELD_OUT = "held_out"
+Progress = Callable[[int, int, dict[str, float]], None]
 HISTORY = "history"
 
 
@@ -49,20 +55,27 @@ class RecipeResult:
     Attributes:
         recipe: as it was run.
         data: the split table and its schema.
-        model: the trained model on encoded features [B, D].
+        method: the way to the posterior, fitted; `method.model` is the trained model on encoded features [B, D].
+        draws: the posterior.
         history: name -> value of each epoch.
-        elbo: terms on the training rows after training, nats, by 100 draws.
+        elbo: terms on the training rows after training, nats, by 100 draws; None but for VariationalInference.
         scores: of the held-out rows.
         path: folder of the SavedModel.
     """
 
     recipe: Recipe
     data: PreparedData
-    model: BayesianModel
+    method: Inference
+    draws: Draws
     history: dict[str, list[float]]
-    elbo: ElboTerms
+    elbo: ElboTerms | None
     scores: dict[str, float]
     path: Path
+
+    @property
+    def model(self) -> BayesianModel:
+        """The trained model; of an ensemble, its first member."""
+        return self.method.model
 
     @property
     def held_out_csv(self) -> Path:
@@ -76,6 +89,7 @@ def run_recipe(
     verbose: Any = 0,
     data: PreparedData | None = None,
     resume: bool = False,
+    progress: Progress | None = None,
 ) -> RecipeResult:
     """Reads the data, trains, scores the held-out rows, and exports.
 
@@ -87,6 +101,7 @@ def run_recipe(
         verbose: of `fit`.
         data: what `prepare_data(recipe)` gave, where it was called before.
         resume: goes on with the training that was interrupted; its result is that of one that was not.
+        progress: told (steps made, of how many, name -> number) by methods that sample.
 
     Returns:
         The `RecipeResult`.
@@ -101,15 +116,15 @@ def run_recipe(
     """
     _check_export_path(recipe)
     data = prepare_data(recipe) if data is None else data
-    model = build_model(recipe, data)
-    history = train_model(recipe, data, model, callbacks, verbose, resume)
+    method = build_method(recipe, data)
+    draws = fit_method(recipe, data, method, callbacks, verbose, resume, progress=progress)
     x, y = data.arrays(data.held_out)
-    prediction = model.predict_distribution(x, recipe.prediction.num_samples)
+    prediction = predict_distribution(draws, x, draws.at_most(recipe.prediction.num_samples))
     scores = score(prediction, y, recipe.prediction.level)
-    elbo = _elbo_after_training(recipe, data, model)
-    path = _export(recipe, data, model, scores, history)
+    elbo = _elbo_after_training(recipe, data, method.model) if isinstance(method, VariationalInference) else None
+    path = _export(recipe, data, draws, scores, method.history)
     shutil.rmtree(checkpoint_path(recipe), ignore_errors=True)
-    return RecipeResult(recipe, data, model, history, elbo, scores, path)
+    return RecipeResult(recipe, data, method, draws, method.history, elbo, scores, path)
 
 
 def export_path(recipe: Recipe) -> Path:
@@ -182,17 +197,23 @@ def _adapted(likelihood: Likelihood, y: np.ndarray) -> Likelihood:
         raise error.at("data.target") from None
 
 
-def build_model(recipe: Recipe, data: PreparedData) -> BayesianModel:
-    """The untrained model."""
-    return BayesianModel(
-        recipe.network(data.schema.num_features, data.likelihood.num_outputs),
-        data.likelihood,
-        beta=recipe.training.beta,
-        train_samples=recipe.training.train_samples,
-        num_samples=recipe.prediction.num_samples,
-        seed=recipe.seed,
-        name=_keras_name(recipe.name),
-    )
+def build_method(recipe: Recipe, data: PreparedData) -> Inference:
+    """The way to the posterior, nothing trained yet."""
+    spec = recipe.training
+    try:
+        return recipe.method(
+            recipe.network(data.schema.num_features, data.likelihood.num_outputs),
+            data.likelihood,
+            keras.optimizers.Adam(spec.rate(), clipnorm=spec.clipnorm) if recipe.method.takes_optimizer else None,
+            seed=recipe.seed,
+            beta=spec.beta,
+            train_samples=spec.train_samples,
+            num_samples=recipe.prediction.num_samples,
+            name=_keras_name(recipe.name),
+            **recipe.method_options,
+        )
+    except InvalidInput as error:
+        raise error.under("inference") if error.where in recipe.method_options else error from None
 
 
 def _keras_name(name: str) -> str:
@@ -212,15 +233,17 @@ def validation_split(recipe: Recipe, num_rows: int) -> tuple[np.ndarray, np.ndar
     return np.sort(order[watched:]), np.sort(order[:watched])
 
 
-def train_model(
+def fit_method(
     recipe: Recipe,
     data: PreparedData,
-    model: BayesianModel,
+    method: Inference,
     callbacks: Sequence[Any] = (),
     verbose: Any = 0,
     resume: bool = False,
-) -> dict[str, list[float]]:
-    """Trains the model in place; returns the history."""
+    checkpoints: bool = True,
+    progress: Progress | None = None,
+) -> Draws:
+    """Trains or samples; the method then has the `history`."""
     spec = recipe.training
     x, y = data.arrays(data.train)
     kept, watched = validation_split(recipe, len(x))
@@ -229,9 +252,7 @@ def train_model(
     if spec.patience and not len(watched):
         mend = f"There are {len(x)} training rows."
         raise invalid("training.validation_fraction", "a share of one row or more", spec.validation_fraction, mend)
-    model.compile(keras.optimizers.Adam(spec.rate(), clipnorm=spec.clipnorm))
-    history = train(
-        model,
+    return method.fit(
         x[kept],
         y[kept],
         epochs=spec.epochs,
@@ -239,12 +260,21 @@ def train_model(
         validation_data=(x[watched], y[watched]) if len(watched) else None,
         callbacks=list(callbacks),
         patience=spec.patience,
-        checkpoint=checkpoint_path(recipe),
-        checkpoint_every=spec.checkpoint_every,
-        resume=resume,
         verbose=verbose,
+        **(_checkpoints(recipe, method, resume) if checkpoints else {}),
+        **({"progress": progress} if method.tells_progress else {}),
     )
-    return {name: [float(value) for value in values] for name, values in history.history.items()}
+
+
+def _checkpoints(recipe: Recipe, method: Inference, resume: bool) -> dict[str, Any]:
+    """Where the state of a training is kept; of a method that keeps none, nothing."""
+    if method.keeps_checkpoints:
+        every = recipe.training.checkpoint_every
+        return {"checkpoint": checkpoint_path(recipe), "checkpoint_every": every, "resume": resume}
+    if resume:
+        kept = [name for name, known in METHODS.items() if known.keeps_checkpoints]
+        raise invalid("--resume", f"a method that keeps checkpoints ({', '.join(kept)})", recipe.inference)
+    return {}
 
 
 def _elbo_after_training(recipe: Recipe, data: PreparedData, model: BayesianModel) -> ElboTerms:
@@ -256,15 +286,21 @@ def _elbo_after_training(recipe: Recipe, data: PreparedData, model: BayesianMode
 
 
 def _export(
-    recipe: Recipe, data: PreparedData, model: BayesianModel, scores: dict[str, float], history: dict[str, list[float]]
+    recipe: Recipe, data: PreparedData, draws: Draws, scores: dict[str, float], history: dict[str, list[float]]
 ) -> Path:
-    resolved = {"recipe": recipe.resolved(), "scores": scores, "target": data.target.to_dict(), "history": history}
+    resolved = {
+        "recipe": recipe.resolved(),
+        "scores": scores,
+        "target": data.target.to_dict(),
+        "history": history,
+        "inference": {"method": recipe.method.__name__, **getattr(draws, "metadata", {})},
+    }
     rows = pd.concat([data.held_out.features, data.held_out.target], axis=1)
     return Path(
         export_saved_model(
-            model,
+            draws,
             export_path(recipe),
-            num_samples=recipe.prediction.num_samples,
+            num_samples=draws.at_most(recipe.prediction.num_samples),
             level=recipe.prediction.level,
             schema=data.schema,
             labels=data.target.labels or None,

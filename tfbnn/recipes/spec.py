@@ -15,8 +15,10 @@ import yaml
 
 from tfbnn import likelihoods
 from tfbnn.core.checks import InvalidInput, invalid, nearest, one_of, positive_number
+from tfbnn.inference.base import Inference
 from tfbnn.objectives import schedules
 from tfbnn.recipes import builders
+from tfbnn.recipes.method import method_of, options_of
 from tfbnn.recipes.named import as_number, check_named
 
 
@@ -140,6 +142,7 @@ class Recipe(_Section):
         description: one line, shown by `tfbnn recipes`.
         seed: of the split, the initial weights, the noise and the predictions.
         data, model, likelihood, training, prediction, export: see the classes; `model` holds `builder` and its keys.
+        inference: `method`, a class of `tfbnn.inference` (VariationalInference unless told), and its own arguments.
 
     Example:
         >>> recipe = tfbnn.Recipe.from_yaml("recipes/diabetes.yaml")
@@ -152,6 +155,7 @@ class Recipe(_Section):
     data: DataSpec
     model: dict[str, Any] = {}
     likelihood: Any
+    inference: dict[str, Any] = {}
     training: TrainingSpec = TrainingSpec()
     prediction: PredictionSpec = PredictionSpec()
     export: ExportSpec = ExportSpec()
@@ -195,6 +199,7 @@ class Recipe(_Section):
         recipe = _validated(cls, content, ())
         recipe._folder, recipe._allow_imports = Path(folder), allow_imports
         recipe.model = recipe._resolved_model()
+        recipe.inference = recipe._resolved_inference()
         return recipe
 
     @property
@@ -221,6 +226,24 @@ class Recipe(_Section):
         options = self.builder_options
         given = options if isinstance(options, dict) else options.model_dump(mode="json")
         return {"builder": self.model.get("builder", "mlp"), **given}
+
+    @property
+    def method(self) -> type[Inference]:
+        """The way to the posterior."""
+        return method_of(self.inference)
+
+    @property
+    def method_options(self) -> dict[str, Any]:
+        """The method's own arguments."""
+        return {key: value for key, value in self.inference.items() if key != "method"}
+
+    def _resolved_inference(self) -> dict[str, Any]:
+        try:
+            method = self.method
+        except InvalidInput as error:
+            raise error.under("inference") from None
+        options = _validated(options_of(method), self.method_options, ("inference",))
+        return {"method": method.__name__, **options.model_dump(mode="json")}
 
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, defaults filled in; JSON-able."""

@@ -61,8 +61,9 @@ def _batch_hook(callback: keras.callbacks.Callback) -> str | None:
 
 
 def read_weights(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
-    """Whether some callback may look at the model's weights."""
-    return any(not isinstance(callback, (*READ_LOGS_ONLY, Progress)) for callback in callbacks)
+    """Whether some callback may look at the model's weights now; `reads_weights = False` says that it will not."""
+    may = [callback for callback in callbacks if not isinstance(callback, (*READ_LOGS_ONLY, Progress))]
+    return any(getattr(callback, "reads_weights", True) for callback in may)
 
 
 class Progress(keras.callbacks.Callback):

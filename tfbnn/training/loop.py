@@ -111,8 +111,8 @@ def train(
     settings = {
         "batch size": batch_size,
         "shuffle": shuffle,
-        "rows (checksum)": rows and _checksum(rows),
-        "validation rows (checksum)": validation and _checksum(validation.batches[0]),
+        "rows (checksum)": rows and checksum(rows),
+        "validation rows (checksum)": validation and checksum(validation.batches[0]),
     }
     keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_every, stack, member, settings)
     with finishing_epochs(keeper) as after_epoch:
@@ -162,7 +162,8 @@ def _check_sources(x: Any, y: Any, sample_weight: Any, steps_per_epoch: int | No
         raise invalid("steps_per_epoch", "how many batches of the endless dataset x are an epoch", None)
 
 
-def _checksum(rows: Any) -> int:
+def checksum(rows: Any) -> int:
+    """CRC-32 of the tensors of `rows`."""
     return functools.reduce(lambda crc, part: zlib.crc32(part.numpy().tobytes(), crc), keras.tree.flatten(rows), 0)
 
 

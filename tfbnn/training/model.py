@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnn import likelihoods
-from tfbnn.core.checks import InvalidInput, invalid, positive_integer
+from tfbnn.core.checks import InvalidInput, finite_number, invalid, one_of, positive_integer
 from tfbnn.core.draws import save_atomically
 from tfbnn.core.noise import Seeded, check_seed, fold_in, noise_scope, one_pass, seed_pair
 from tfbnn.core.serialization import register
 from tfbnn.core.traversal import sublayers
-from tfbnn.layers.base import VariationalLayer, kl_owned_by
-from tfbnn.objectives import ElboTerms, mean_log_likelihood, schedules
+from tfbnn.layers.base import VariationalLayer, kl_owned_by, log_ratios_of_draws
+from tfbnn.objectives import BOUNDS, ElboTerms, mean_log_likelihood, order_of, renyi, schedules
 from tfbnn.prediction import NetworkDraws, Prediction, decompose, mixture, predict_distribution
 from tfbnn.training import arrays
 from tfbnn.training.last_good import LastGoodWeights
@@ -39,6 +39,10 @@ class BayesianModel(keras.Model):
         beta: weight of the KL: a number, or a schedule of `tfbnn.objectives`.
         train_samples: draws of the weights in a training step.
         num_samples: S, draws of the weights in `predict` and `evaluate`.
+        bound: what training maximises: "elbo"; or, of K = `train_samples` draws, 2 or more, "renyi" or
+            "importance_weighted" (`tfbnn.objectives.renyi`), for layers whose rows share a draw of the weights
+            (DenseReparameterization, DenseVariational). All terms but `loss` stay the ELBO's.
+        alpha: of "renyi".
         seed: of the noise in training and of prediction; None: another at every construction, then kept and saved.
 
     Raises:
@@ -62,6 +66,8 @@ class BayesianModel(keras.Model):
         train_samples: int = 1,
         num_samples: int = 100,
         seed: int | None = None,
+        bound: str = "elbo",
+        alpha: float = 0.5,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -70,6 +76,8 @@ class BayesianModel(keras.Model):
         self.beta = schedules.get(beta)
         self.train_samples = positive_integer("train_samples", train_samples)
         self.num_samples = positive_integer("num_samples", num_samples)
+        self.bound, self.alpha = one_of("bound", bound, BOUNDS), finite_number("alpha", alpha)
+        self._refuse_too_few_draws()
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else check_seed("seed", seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self._num_data = self.add_weight(name="num_data", shape=(), dtype="int64", initializer="zeros", trainable=False)
@@ -187,16 +195,32 @@ class BayesianModel(keras.Model):
             The draws' parameters [S, B, P'], the `ElboTerms`, and the loss: theirs, and what layers add by `add_loss`.
         """
         passes = [None] * self.train_samples if passes is None else passes
-        parameters = tf.stack([self._training_pass(x, source) for source in passes])
+        drawn = [self._training_pass(x, source) for source in passes]
+        parameters = tf.stack([parameters for parameters, _ in drawn])
         with _noise_of(passes[0]):
             kl = self._kl_of_layers()
         num_data = tf.cast(self._num_data.value, tf.float32)
         terms = self._terms(parameters, kl, y, sample_weight, num_data, self._present_beta() if beta is None else beta)
-        return parameters, terms, tf.add_n([terms.loss, *(tf.cast(extra, tf.float32) for extra in self.losses)])
+        loss = terms.loss
+        if self.bound != "elbo":
+            loss = terms.loss_of(self._bound(terms, parameters, [ratios for _, ratios in drawn], y, sample_weight))
+        return parameters, terms, tf.add_n([loss, *(tf.cast(extra, tf.float32) for extra in self.losses)])
 
-    def _training_pass(self, x: Any, source: Any) -> tf.Tensor:
-        with _noise_of(source):
-            return self(x, training=True)
+    def _training_pass(self, x: Any, source: Any) -> tuple[tf.Tensor, dict[int, tf.Tensor]]:
+        """Parameters [B, P'] of one draw, and log q(w) - log p(w) of its weights by layer, where the bound needs it."""
+        telling: Any = contextlib.nullcontext({}) if self.bound == "elbo" else log_ratios_of_draws()
+        with _noise_of(source), telling as log_ratios:
+            return self(x, training=True), log_ratios
+
+    def _bound(
+        self, terms: ElboTerms, parameters: tf.Tensor, log_ratios: Sequence[dict], y: tf.Tensor, sample_weight: Any
+    ) -> tf.Tensor:
+        """`bound` of the draws' parameters [K, B, P'] and log ratios: scalar, nats."""
+        self._refuse_layers_without_log_ratio(log_ratios[0])
+        log_likelihoods = self.likelihood.log_prob(parameters, y)
+        means = tf.stack([mean_log_likelihood(rows, sample_weight) for rows in tf.unstack(log_likelihoods)])
+        ratios = tf.stack([tf.add_n([tf.zeros([]), *of_layers.values()]) for of_layers in log_ratios])
+        return renyi(terms.log_weights(means, ratios), order_of(self.bound, self.alpha))
 
     def _present_beta(self) -> tf.Tensor:
         return self.beta(tf.convert_to_tensor(self.optimizer.iterations) if getattr(self, "optimizer", None) else 0)
@@ -424,6 +448,8 @@ class BayesianModel(keras.Model):
             "train_samples": self.train_samples,
             "num_samples": self.num_samples,
             "seed": self.seed,
+            "bound": self.bound,
+            "alpha": self.alpha,
         }
 
     def compile_from_config(self, config):
@@ -435,6 +461,25 @@ class BayesianModel(keras.Model):
         """The model that `get_config` described."""
         parts = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("network", "likelihood", "beta")}
         return cls(**{**config, **parts})
+
+    def _refuse_too_few_draws(self) -> None:
+        if self.bound != "elbo" and self.train_samples < 2:
+            expected = "2 or more draws, because of one draw every bound is the ELBO"
+            raise invalid("train_samples", expected, self.train_samples, "Pass train_samples=10.")
+
+    def _refuse_layers_without_log_ratio(self, told: dict[int, tf.Tensor]) -> None:
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            raise invalid(
+                "bound", "'elbo' under a strategy of several replicas, whose rows the bound joins", self.bound
+            )
+        for layer in self.variational_layers:
+            if id(layer) not in told:
+                raise invalid(
+                    f"layer {layer.name}",
+                    f"a layer whose rows share a draw of the weights, because bound={self.bound!r} needs its log q(w)",
+                    type(layer).__name__,
+                    "Use DenseReparameterization or DenseVariational, without a divergence of your own; or 'elbo'.",
+                )
 
     def _refuse_scaled_layers(self) -> None:
         for layer in self.variational_layers:

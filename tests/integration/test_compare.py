@@ -1,0 +1,155 @@
+"""`tfbnn compare`: methods beside NUTS on one recipe, in numbers, words and pictures."""
+
+import json
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import tfbnn
+from tfbnn.cli import OUTSIDE_BRACKETS
+from tfbnn.core.checks import InvalidInput
+from tfbnn.recipes.compare import FAR, compare, contestants, far_rows
+from tfbnn.recipes.comparison_table import cells, columns, report, verdict, write_report
+from tfbnn.recipes.pictures import draw_comparison
+from tfbnn.recipes.run import prepare_data
+from tfbnn.training.convergence import NotConverged
+
+GOLD = "NUTS chains=2 num_draws=30 warmup=30 max_tree_depth=3"
+
+
+def write_recipe(folder, frame, target, likelihood):
+    frame.to_csv(folder / "rows.csv", index=False)
+    content = {
+        "data": {"source": str(folder / "rows.csv"), "target": target},
+        "model": {"hidden": [4], "activation": "tanh"},
+        "likelihood": likelihood,
+        "training": {"epochs": 3},
+        "prediction": {"num_samples": 20},
+    }
+    (folder / "demo.yaml").write_text(yaml.safe_dump(content))
+    return folder / "demo.yaml"
+
+
+def results_of(path, methods):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConverged)  # 30 draws never are
+        return list(compare(contestants(path, methods)))
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    x = np.linspace(-1, 1, 60)
+    frame = pd.DataFrame({"x": x, "y": np.sin(3 * x) + 0.1 * rng.normal(size=60)})
+    folder = tmp_path_factory.mktemp("regression")
+    path = write_recipe(folder, frame, "y", {"class": "Normal", "scale": 0.1})
+    methods = [GOLD, "DeepEnsemble members=3", "Laplace structure=full", "SWAG start=0.99"]
+    return path, results_of(path, methods)
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(60, 2))
+    frame = pd.DataFrame({"a": points[:, 0], "b": points[:, 1], "c": np.where(points.sum(axis=1) > 0, "up", "down")})
+    path = write_recipe(tmp_path_factory.mktemp("classes"), frame, "c", "Bernoulli")
+    return path, results_of(path, [GOLD, "VariationalInference"])
+
+
+def test_the_gold_comes_first_and_the_others_are_compared_with_it(regression):
+    _, (gold, *others) = regression
+    assert gold.label == GOLD
+    assert gold.near is None
+    assert gold.num_samples == 60
+    assert gold.message.startswith("Not converged")
+    for result in others[:2]:
+        assert 0 < result.near.total_variation <= 1
+        assert result.near.spread > 0
+        assert result.scores["crps"] > 0
+        assert min(result.seconds, result.seconds_per_1000, result.size) > 0
+    assert others[0].num_samples == 3
+    assert others[1].num_samples == 20
+
+
+def test_a_method_that_fails_says_why_and_the_others_go_on(regression):
+    _, results = regression
+    assert results[3].failed
+    assert "epochs" in results[3].message
+    assert cells(results[3], columns(results))[1:] == ["-"] * (len(columns(results)) - 1)
+    assert f"- SWAG start=0.99: {results[3].message}" in report(results)
+
+
+def test_the_report_answers_which(regression):
+    _, results = regression
+    text = report(results)
+    assert verdict(results) in text
+    assert "Closest to NUTS's predictions" in verdict(results)
+    assert verdict(results[:1]) == "No method could be compared."
+    assert text.count("\n| ") == len(results)
+
+
+def test_it_is_written_as_numbers_too(regression, tmp_path):
+    path, results = regression
+    recipe = tfbnn.Recipe.from_yaml(path)
+    written = write_report(tmp_path / "new", results, report(results), recipe)
+    assert [file.name for file in written] == ["comparison.md", "comparison.json"]
+    told = json.loads(written[1].read_text())
+    assert [result["label"] for result in told["results"]] == [result.label for result in results]
+    assert told["results"][1]["near"]["total_variation"] == results[1].near.total_variation
+
+
+def test_one_feature_gives_functions_and_two_give_a_map(regression, classes, tmp_path):
+    for (path, results), names in ((regression, ["comparison", "functions"]), (classes, ["comparison", "certainty"])):
+        made = draw_comparison(tmp_path, results, prepare_data(tfbnn.Recipe.from_yaml(path)))
+        assert [file.stem for file in made] == names
+        assert all(file.read_bytes().startswith(b"\x89PNG") for file in made)
+
+
+def test_of_classes_it_tells_the_agreement(classes):
+    _, results = classes
+    assert 0 <= results[1].agreement <= 1
+    assert {"Brier", "accuracy", "agreement"} < set(columns(results))
+
+
+def test_far_rows_lie_farther_from_the_centre(regression):
+    data = prepare_data(tfbnn.Recipe.from_yaml(regression[0]))
+    centre = data.arrays(data.train)[0].mean(axis=0)
+    near = data.arrays(data.held_out)[0]
+    found, expected = (np.sort(rows, axis=0) for rows in (far_rows(data) - centre, FAR * (near - centre)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_that_cannot_be_written_is_told(regression, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InvalidInput, match=r"`--output`.*folder that can be written"):
+        write_report(tmp_path / "taken", [], "", tfbnn.Recipe.from_yaml(regression[0]))
+
+
+def test_a_gold_in_doubt_is_told_first(regression):
+    assert verdict(regression[1]).startswith("NUTS itself is in doubt: Not converged")
+    assert OUTSIDE_BRACKETS and re.split(OUTSIDE_BRACKETS, "A model.hidden=[4,4],B") == ["A model.hidden=[4,4]", "B"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "told"),
+    [
+        (["Foo"], "--methods"),
+        (["SWAG", "SWAG"], "methods that differ"),
+        (["SWAG rnk=3"], "inference.rnk"),
+        (["SWAG rank"], "--set"),
+        ([""], "--methods"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_trained(regression, methods, told):
+    with pytest.raises(InvalidInput, match=told):
+        contestants(regression[0], methods)
+
+
+def test_settings_of_one_method_are_its_own(regression):
+    gold, joint = contestants(regression[0], ["VariationalInference model.layer=DenseVariational"])
+    assert gold.recipe.model["layer"] == "DenseFlipout"
+    assert joint.recipe.model["layer"] == "DenseVariational"
