@@ -52,6 +52,7 @@ def test_at_the_posterior_every_bound_of_every_draw_is_the_log_evidence(bound, a
     assert bound_of(twin, regression) != pytest.approx(regression.log_evidence(), abs=1e-2)
 
 
+@pytest.mark.slow
 def test_in_expectation_they_are_in_order_and_grow_with_the_draws():
     """Of one q that is too wide; 60 passes each."""
     regression = blr.example()

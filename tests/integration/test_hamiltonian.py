@@ -167,6 +167,7 @@ def test_twin_a_posterior_of_half_the_noise_is_seen():
 # --- beginnings and convergence ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_chains_begin_wider_than_the_posterior():
     method = quick(chains=200, spread=1.0, num_draws=1, warmup=0)
     fit_quick(method, epochs=0)

@@ -60,7 +60,7 @@ def weight_covariance(draws):
     return whole
 
 
-@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize("units", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("structure", ["full", "kronecker", "diagonal"])
 def test_linearised_outputs_have_their_closed_form(structure, units):
     likelihood = tfbnn.likelihoods.Normal(scale=0.4) if units == 1 else tfbnn.likelihoods.Categorical(3)
@@ -134,7 +134,7 @@ def test_of_one_last_output_kronecker_is_full():
     assert gain > 0.0
 
 
-@pytest.mark.parametrize("structure", ["full", "kronecker", "diagonal"])
+@pytest.mark.parametrize("structure", ["full", "kronecker", pytest.param("diagonal", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("likelihood", "units"),
     [
@@ -228,8 +228,8 @@ KINDS = [(structure, predictive) for structure in ("full", "kronecker", "diagona
     ("structure", "predictive", "coupling"),
     [
         ("full", "linearised", "marginal"),
-        ("full", "linearised", "coherent"),
-        ("full", "sampled", "marginal"),
+        pytest.param("full", "linearised", "coherent", marks=pytest.mark.slow),
+        pytest.param("full", "sampled", "marginal", marks=pytest.mark.slow),
         ("kronecker", "linearised", "marginal"),
         ("kronecker", "sampled", "coherent"),
         ("diagonal", "linearised", "marginal"),

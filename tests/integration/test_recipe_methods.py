@@ -35,12 +35,12 @@ def settings(method):
 def combinations():
     """Each method on numbers and on classes; what repeats a kind of draws on another target is slow."""
     for method in METHODS:
-        yield pytest.param("score", method, marks=[pytest.mark.slow] if method == "HMC" else [])
+        yield pytest.param("score", method, marks=[pytest.mark.slow] if method in ("HMC", "SGLD") else [])
         quick = method in ("Laplace", "MonteCarloDropout", "DeepEnsemble")
         yield pytest.param("outcome", method, marks=[] if quick else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize(("target", "method"), combinations())
+@pytest.mark.parametrize(("target", "method"), list(combinations()))
 def test_every_method_trains_scores_and_exports(write, method, target):
     recipe = tfbnn.Recipe.from_yaml(write(target), settings(method))
     result = tfbnn.run_recipe(recipe)

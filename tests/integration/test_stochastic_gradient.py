@@ -310,7 +310,7 @@ def weights_of(draws):
     return [weight.numpy() for weight in draws.weights]
 
 
-@pytest.mark.parametrize("killed_at", [1, 11])
+@pytest.mark.parametrize("killed_at", [pytest.param(1, marks=pytest.mark.slow), 11])
 def test_a_resumed_chain_has_the_draws_of_one_that_was_never_interrupted(tmp_path, killed_at):
     options = {"cycles": 2, "preconditioned": True}
     whole = weights_of(fit(chain(SGHMC, **options), epochs=16))

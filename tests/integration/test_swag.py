@@ -212,6 +212,7 @@ def test_a_member_is_what_it_is_alone(two_members):
     np.testing.assert_allclose(of_member(two_members.stddev, 1), of_member(alone.stddev), rtol=1e-2, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_members_share_what_is_frozen():
     network = plain()
     network.layers[0].trainable = False
