@@ -1,5 +1,6 @@
 """`tfbnn compare`: methods beside NUTS on one recipe, in numbers, words and pictures."""
 
+import dataclasses
 import json
 import re
 import warnings
@@ -92,6 +93,16 @@ def test_the_report_answers_which(regression):
     assert text.count("\n| ") == len(results)
 
 
+def test_a_method_that_is_too_sure_is_not_recommended_for_its_speed(regression):
+    _, (gold, slow, quick, _) = regression
+    near = dataclasses.replace(slow.near, total_variation=0.1, spread=1.0)
+    slow = dataclasses.replace(slow, near=near, far=near, seconds_per_1000=2.0)
+    for spread, recommended in ((0.9, True), (0.1, False)):
+        other = dataclasses.replace(near, spread=spread, total_variation=0.11)
+        text = verdict([gold, slow, dataclasses.replace(quick, near=other, far=other, seconds_per_1000=1.0)])
+        assert ("quicker to predict: Laplace" in text) is recommended
+
+
 def test_it_is_written_as_numbers_too(regression, tmp_path):
     path, results = regression
     recipe = tfbnn.Recipe.from_yaml(path)
@@ -112,7 +123,8 @@ def test_one_feature_gives_functions_and_two_give_a_map(regression, classes, tmp
 def test_of_classes_it_tells_the_agreement(classes):
     _, results = classes
     assert 0 <= results[1].agreement <= 1
-    assert {"Brier", "accuracy", "agreement"} < set(columns(results))
+    assert {"log likelihood", "Brier", "accuracy", "agreement"} < set(columns(results))
+    assert len(set(columns(results))) == len(columns(results))
 
 
 def test_far_rows_lie_farther_from_the_centre(regression):

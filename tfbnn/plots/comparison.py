@@ -28,7 +28,8 @@ def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
             axis.scatter(
                 values, [place + offset for place in places], color=colour, s=28, label=_WORDS[where], zorder=3
             )
-    axes[0].set_xlim(0, 1)
+    largest = max(max(result.near.total_variation, result.far.total_variation) for result in compared)
+    axes[0].set_xlim(0, min(1.0, 1.2 * largest) or 1.0)
     axes[0].set_xlabel(f"total variation from\n{gold}'s predictions (0: the same)", fontsize=8)
     axes[1].set_xscale("log")
     axes[1].axvline(1.0, color=GREY, linewidth=1.0)

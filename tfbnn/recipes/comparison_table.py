@@ -15,9 +15,7 @@ NEARLY = 0.02  # total variation within which methods count as equally close
 def columns(results: list[Result]) -> list[str]:
     """Names of what the table tells of each method, the label first."""
     of_classes = any("brier" in result.scores for result in results)
-    scores = (
-        ["log likelihood", "Brier", "accuracy", "agreement"] if of_classes else ["log likelihood", "CRPS", "coverage"]
-    )
+    scores = ["Brier", "accuracy", "agreement"] if of_classes else ["CRPS", "coverage"]
     apart = ["TV near", "TV far", "mean near", "mean far", "spread near", "spread far"]
     return ["method", "log likelihood", *scores, *apart, "train s", "1,000 rows ms", "MB", "S"]
 
@@ -87,16 +85,19 @@ def verdict(results: list[Result]) -> str:
     def total(result: Result) -> float:
         return 0.5 * (result.near.total_variation + result.far.total_variation)  # type: ignore[union-attr]
 
+    def spreads_alike(result: Result) -> bool:
+        return all(0.5 <= found.spread <= 2.0 for found in (result.near, result.far) if found)
+
     closest = min(compared, key=total)
-    quickest = min((r for r in compared if total(r) <= total(closest) + NEARLY), key=lambda r: r.seconds_per_1000)
+    as_close = [result for result in compared if total(result) <= total(closest) + NEARLY and spreads_alike(result)]
+    quickest = min(as_close, key=lambda result: result.seconds_per_1000, default=closest)
     best = max(compared, key=lambda result: result.scores["log_likelihood"])
     gold = results[0].message
     doubt = [f"{GOLD} itself is in doubt: {gold}"] if gold.startswith("Not ") else []
-    told = [
-        *doubt,
-        f"Closest to {GOLD}'s predictions, near and far: {closest.label} (total variation {total(closest):.2f}).",
-    ]
+    spread = f"spread {closest.near.spread:.2f} near and {closest.far.spread:.2f} far"  # type: ignore[union-attr]
+    found = f"{closest.label} (total variation {total(closest):.2f}, {spread})"
+    told = [*doubt, f"Closest to {GOLD}'s predictions, near and far: {found}."]
     if quickest is not closest:
-        told.append(f"Nearly as close, and quicker to predict: {quickest.label} ({total(quickest):.2f}).")
+        told.append(f"Nearly as close, as unsure, and quicker to predict: {quickest.label} ({total(quickest):.2f}).")
     told.append(f"Highest log likelihood of held-out rows: {best.label} ({best.scores['log_likelihood']:.3f} nats).")
     return " ".join(told)
