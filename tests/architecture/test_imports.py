@@ -280,3 +280,17 @@ def test_twin_names_that_are_missing_or_silent_are_found():
         Told = type("Told", (), {"__doc__": "Says what it is."})
 
     assert badly_listed(Module) == ["absent", "Silent", "twice"]
+
+
+def test_a_new_process_knows_every_kind_of_draws():
+    """`load_draws` must find the class of what was saved, before anything of `tfbnn.inference` was asked for."""
+    kinds = [
+        f"{module_of(path)[0]}>{node.name}"
+        for path, source in SOURCES.items()
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Draws") and node.decorator_list
+    ]
+    code = "import keras, tfbnn; print(*(name for name in keras.saving.get_custom_objects()))"
+    told = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert {"prediction>NetworkDraws", "prediction>SWAGDraws", "prediction>StoredDraws"} <= set(kinds)
+    assert {f"tfbnn.{kind}" for kind in kinds} <= set(told.stdout.split())

@@ -13,7 +13,8 @@ from tfbnn.core.checks import InvalidInput
 from tfbnn.core.noise import DRAWS_PER_BLOCK, seed_pair
 from tfbnn.inference import SWAG
 from tfbnn.inference.base import setting_of
-from tfbnn.inference.swag import Collector, Held, Moments, SWAGDraws
+from tfbnn.inference.swag import Collector, Held, Moments
+from tfbnn.prediction import SWAGDraws
 
 AT_MOST = 4.5  # standard errors, of some 100 numbers: one errs so far in 1 of 1500 correct runs
 

@@ -4,5 +4,6 @@ from tfbnn.prediction.gaussian_draws import GaussianDraws
 from tfbnn.prediction.monte_carlo import NetworkDraws, predict_distribution
 from tfbnn.prediction.prediction import Prediction
 from tfbnn.prediction.stored_draws import StoredDraws
+from tfbnn.prediction.swag_draws import SWAGDraws
 
-__all__ = ["GaussianDraws", "NetworkDraws", "Prediction", "StoredDraws", "predict_distribution"]
+__all__ = ["GaussianDraws", "NetworkDraws", "Prediction", "SWAGDraws", "StoredDraws", "predict_distribution"]
