@@ -15,7 +15,7 @@ import tfbnn
 import toy
 from tfbnn.core.checks import InvalidInput
 from tfbnn.inference import HMC, NUTS
-from tfbnn.inference.hamiltonian import spread_over_time
+from tfbnn.inference.base import spread_over_time
 from tfbnn.training.chains import Chains
 from tfbnn.training.convergence import NotConverged, convergence
 

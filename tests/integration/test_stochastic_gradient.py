@@ -14,7 +14,8 @@ import toy
 from tfbnn.core.checks import InvalidInput
 from tfbnn.core.noise import counted_bits, standard_normal
 from tfbnn.inference import SGHMC, SGLD
-from tfbnn.inference.stochastic_gradient import LangevinDynamics, Schedule, spread
+from tfbnn.inference.base import spread_over_time
+from tfbnn.inference.stochastic_gradient import LangevinDynamics, Schedule
 
 
 def seeded(layer=tfbnn.layers.DenseFlipout):
@@ -243,7 +244,7 @@ def test_the_chain_follows_its_schedule():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6, 8, 100])
 def test_the_order_is_a_spread_one(count):
-    order = spread(count)
+    order = [count - 1 - i for i in spread_over_time(count)]
     assert sorted(order) == list(range(count))
     assert order[0] == count - 1
     for first in (4, 8, 16):

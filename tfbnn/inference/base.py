@@ -127,6 +127,28 @@ def callbacks_of_each(callbacks: Any) -> Callable[[int], Sequence[keras.callback
     return lambda m: [] if m else callbacks
 
 
+def mean_history(histories: Sequence[keras.callbacks.History]) -> dict[str, list[float]]:
+    """The mean of each epoch over the members that still trained in it."""
+    told = [history.history for history in histories]
+    longest = max(len(next(iter(one.values()))) for one in told)
+    return {
+        name: [float(np.mean([one[name][epoch] for one in told if epoch < len(one[name])])) for epoch in range(longest)]
+        for name in told[0]
+    }
+
+
+def spread_over_time(count: int) -> np.ndarray:
+    """0 ... count - 1 in the order of their reversed bits (van der Corput): each beginning is spread over all.
+
+    Draws of a chain are kept in it, so that the first few of them are a good thinned sample.
+
+    Reference: van der Corput 1935; Niederreiter 1992, "Random Number Generation", section 3.1.
+    """
+    bits = max(1, (count - 1).bit_length())
+    reversed_bits = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(2**bits)]
+    return np.array([i for i in reversed_bits if i < count])
+
+
 def refuse_datasets(x: Any, method: str) -> None:
     """Raises where rows come as a dataset, for methods that need all of them at once."""
     if not hasattr(x, "shape") and not isinstance(x, dict | list | tuple):

@@ -14,6 +14,7 @@ from tfbnn.inference.base import (
     callbacks_of_each,
     has_dropout,
     has_posteriors,
+    mean_history,
     own_likelihood,
     refuse_datasets,
     setting_of,
@@ -81,7 +82,7 @@ class DeepEnsemble(Inference):
                   for m in range(self.members)]  # fmt: skip
         rows = (x, y) if sample_weight is None else (x, y, sample_weight)
         histories = train_many(models, rows, epochs, batch_size, **training)
-        self.history = _mean([history.history for history in histories])
+        self.history = mean_history(histories)
         self.model = models[0]
         is_random = has_posteriors(self.model.network) or has_dropout(self.model.network)
         return stored(self.model, [setting_of(model) for model in models], endless=is_random)
@@ -123,12 +124,3 @@ class _Cycle(keras.callbacks.Callback):
         """Keeps the weights."""
         if epoch + 1 in self.ends:
             self.settings.append(setting_of(self.model))
-
-
-def _mean(histories: list[dict[str, list[float]]]) -> dict[str, list[float]]:
-    """Mean over the members that still trained in an epoch."""
-    longest = max(len(next(iter(history.values()))) for history in histories)
-    return {
-        name: [float(np.mean([h[name][epoch] for h in histories if epoch < len(h[name])])) for epoch in range(longest)]
-        for name in histories[0]
-    }

@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 
 from tfbnn.core.checks import check_share, finite_number, invalid, positive_integer, positive_number, whole_number
 from tfbnn.core.noise import fold_in
-from tfbnn.inference.base import Inference, own_likelihood, refuse_datasets, stored
+from tfbnn.inference.base import Inference, own_likelihood, refuse_datasets, spread_over_time, stored
 from tfbnn.prediction import StoredDraws
 from tfbnn.prediction.stored_draws import drawn_variables
 from tfbnn.training.chains import Chains, KeptChains, Kernel, Schedule
@@ -389,16 +389,6 @@ def _told_of_divergences(metadata: dict[str, Any]) -> dict[str, Any]:
         return metadata
     told = f"{count} of {metadata['chains'] * metadata['draws']} draws diverged: {_CALMER}."
     return {**metadata, "message": f"{metadata['message']} {told}"}
-
-
-def spread_over_time(count: int) -> np.ndarray:
-    """0 ... count - 1 in the order of their reversed bits (van der Corput): each beginning is spread over all.
-
-    Reference: van der Corput 1935; Niederreiter 1992, "Random Number Generation", section 3.1.
-    """
-    bits = max(1, (count - 1).bit_length())
-    reversed_bits = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(2**bits)]
-    return np.array([i for i in reversed_bits if i < count])
 
 
 def _also_told(progress: Any, total: int, after_chunk: Any) -> Any:

@@ -26,7 +26,7 @@ from tfbnn.core.checks import (
 from tfbnn.core.draws import Draws
 from tfbnn.core.noise import check_seed, counted_bits, standard_normal
 from tfbnn.core.serialization import register
-from tfbnn.inference.base import Inference, setting_of, stored
+from tfbnn.inference.base import Inference, setting_of, spread_over_time, stored
 from tfbnn.prediction.stored_draws import StoredDraws
 from tfbnn.training import BayesianModel, arrays
 from tfbnn.training.callbacks import check_callbacks
@@ -190,13 +190,6 @@ class Schedule:
             "cycles": self.cycles,
             "epochs": self.epochs if self.cycles else None,
         }
-
-
-def spread(count: int) -> list[int]:
-    """0 ... count - 1 in van der Corput's order, from the last one on: any few first ones are far apart."""
-    bits = max(count - 1, 1).bit_length()
-    reversed_bits = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(2**bits))
-    return [count - 1 - i for i in reversed_bits if i < count]
 
 
 class Chain(keras.callbacks.Callback):
@@ -363,7 +356,9 @@ class StochasticGradientMCMC(Inference):
         if not kept:
             raise invalid("draws_so_far", "a chain past its burn-in", "one without draws yet", "Call fit.")
         epochs = sorted(kept)
-        epochs = [epochs[i] for i in spread(len(epochs))]
+        epochs = [
+            epochs[-1 - i] for i in spread_over_time(len(epochs))
+        ]  # the last is the surest to have forgotten its start
         metadata = {"method": type(self).__name__, "epochs": [epoch + 1 for epoch in epochs]}
         return stored(self.model, [kept[epoch] for epoch in epochs], metadata=metadata)
 

@@ -16,7 +16,14 @@ from tfbnn.core.checks import InvalidInput, finite_number, invalid, positive_int
 from tfbnn.core.draws import Draws
 from tfbnn.core.serialization import register
 from tfbnn.core.traversal import sublayers
-from tfbnn.inference.base import Inference, callbacks_of_each, own_likelihood, own_optimizer, refuse_datasets
+from tfbnn.inference.base import (
+    Inference,
+    callbacks_of_each,
+    mean_history,
+    own_likelihood,
+    own_optimizer,
+    refuse_datasets,
+)
 from tfbnn.layers.convert import as_points
 from tfbnn.prediction.swag_draws import SWAGDraws
 from tfbnn.training import BayesianModel, arrays, train_many
@@ -128,9 +135,7 @@ class SWAG(Inference):
             return [*check_callbacks(own_callbacks and own_callbacks(m)), collectors[m]]
 
         histories = train_many(models, data, epochs, callbacks=of_member, **training)
-        told = [history.history for history in histories]
-        self.history = {name: [float(np.mean(values)) for values in zip(*(h[name] for h in told), strict=False)]
-                        for name in told[0]}  # fmt: skip
+        self.history = mean_history(histories)
         return [collector.moments for collector in collectors]
 
     def _model(
