@@ -250,7 +250,7 @@ def test_the_order_is_a_spread_one(count):
     for first in (4, 8, 16):
         if count >= 2 * first:
             gaps = np.diff(sorted(order[:first]))
-            assert gaps.max() <= 2 * gaps.min() + 2
+            assert gaps.min() >= max(2, count // (2 * first))
 
 
 # --- draws ------------------------------------------------------------------------------------------------------------
