@@ -46,7 +46,6 @@ METHODS = {
     "ensemble": Method(hidden=(50, 50), betas=(1.0, 0.5, 0.35, 0.25)),
 }
 
-
 ALL = {**METHODS, **uci_methods.METHODS}
 UNLESS_TOLD = [name for name in ALL if name != "hmc"]  # which takes hours
 
@@ -68,7 +67,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--published", type=Path, help="CSV; default: ../published/uci_regression.csv beside the data")
     others = f"{', '.join(METHODS)}; and by tfbnn.inference, with fixed priors: {', '.join(uci_methods.METHODS)}"
     parser.add_argument(
-        "--methods", nargs="+", choices=ALL, metavar="METHOD", default=[m for m in ALL if m != "hmc"], help=others
+        "--methods", nargs="+", choices=ALL, metavar="METHOD", default=UNLESS_TOLD, help=others
     )
     parser.add_argument("--splits", type=timing.positive, help="only the first so many")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of uci.md and uci.json")

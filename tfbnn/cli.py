@@ -132,13 +132,13 @@ def train(
     Ctrl-C finishes the epoch and keeps the state; --resume goes on from there, as if nothing had happened.
     """
     with _quiet_start():
-        from tfbnn.recipes import Recipe, checkpoint_path, prepare_data, run_recipe
+        from tfbnn.recipes import Recipe, prepare_data, run_recipe, was_interrupted
     loaded = Recipe.from_yaml(recipe, settings or (), allow_imports)
     out.print(f"[bold]{escape(loaded.name)}[/]  {escape(loaded.description)}")
     with _before_export():
         data = prepare_data(loaded)
         print_data(data, loaded.data.columns)
-        if not resume and any(checkpoint_path(loaded).glob("epoch-*")):
+        if not resume and was_interrupted(loaded):
             out.print("The training that was interrupted before is replaced; --resume would go on with it.")
         with progress_bar() as bar:
             shown = epoch_callback(bar, loaded.training), steps_of_chains(bar)

@@ -78,9 +78,9 @@ def test_rows_that_are_trained_and_tested_on_are_told(load, folder, capsys):
 def test_results_are_written_after_each_set(load, folder, tmp_path, monkeypatch, capsys):
     uci, made = load("uci"), []
     result = {"splits": [{"rmse": 1.0, "ll": -1.0, "inside": 9, "rows": 10}] * 2, "seconds": 1.0}
-    monkeypatch.setattr(uci, "run", lambda method, splits: made.append(method) or result)
+    monkeypatch.setattr(uci, "run_method", lambda method, splits: made.append(method) or result)
     uci.main(["--data", str(folder), "--out", str(tmp_path / "out")])
-    assert len(made) == 2
+    assert made == uci.UNLESS_TOLD
     assert "tfbnn, ensemble" in (tmp_path / "out" / "uci.md").read_text(encoding="utf-8")
     assert "Written" in capsys.readouterr().out
 

@@ -23,6 +23,7 @@ import clinic
 import tfbnn
 from tfbnn import cli, terminal
 from tfbnn.data import Schema
+from tfbnn.recipes.compare import Result
 from tfbnn.recipes.spec import TrainingSpec
 
 CONSOLE_SCRIPT = shutil.which("tfbnn", path=str(Path(sys.executable).parent))
@@ -331,6 +332,16 @@ def test_an_interrupt_elsewhere_says_nothing_of_exports(command, model, asked, m
     monkeypatch.setattr("tfbnn.export.load_saved_model", interrupted)
     code, _, err = command("predict", model, "rows.csv")
     assert (code, err.strip()) == (130, "Interrupted.")
+
+
+@pytest.mark.parametrize("inside", [".", "training"])  # NUTS keeps the training that comes before its chains apart
+def test_what_was_interrupted_is_told_before_it_is_replaced(command, inside):
+    recipe = write_recipe(command.folder, clinic.rows())
+    assert "is replaced" not in command.succeeds("train", recipe, "--set", "training.epochs=1")
+    kept = command.folder / "saved_models" / ".clinic.checkpoints" / inside
+    kept.mkdir(parents=True)
+    (kept / "epoch-000001.npz").write_bytes(b"")
+    assert "--resume would go on with it" in command.succeeds("train", recipe, "--set", "training.epochs=1")
 
 
 def test_columns_that_look_like_mistakes_are_told(command):
@@ -825,3 +836,44 @@ def test_prediction_in_a_shell_is_silent_on_stderr(model, tmp_path):
     done = in_a_process("predict", str(model), "rows.csv", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "upper" in done.stdout
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------
+
+BRIEF = "NUTS chains=2 num_draws=20 warmup=20 max_tree_depth=3"
+
+
+def test_a_comparison_prints_what_it_writes(command):
+    recipe = write_recipe(command.folder, clinic.rows())
+    out = command.succeeds("compare", recipe, "--methods", f"{BRIEF}, DeepEnsemble members=2,SWAG", "-o", "beside")
+    report = (command.folder / "beside" / "comparison.md").read_text()
+    told = json.loads((command.folder / "beside" / "comparison.json").read_text())["results"]
+    assert [result["label"] for result in told] == [BRIEF, "DeepEnsemble members=2", "SWAG"]
+    for line in ("DeepEnsemble members=2: ", "SWAG: failed", "`training.epochs`", "NUTS itself is in"):
+        assert line in out
+    verdict = next(line for line in report.splitlines() if "Closest to NUTS" in line)
+    assert verdict in out.replace("\n", "")
+    assert f"{told[1]['near']['total_variation']:.2f}" in out
+    assert "comparison.png" in out
+    assert (command.folder / "beside" / "comparison.png").stat().st_size > 10_000
+
+
+def test_a_comparison_that_cannot_begin_writes_nothing(command):
+    recipe = write_recipe(command.folder, clinic.rows())
+    assert "`--methods`" in command.is_refused("compare", recipe, "--methods", "NUTS,Magic")
+    assert "`inference.members`" in command.is_refused("compare", recipe, "--methods", "DeepEnsemble members=1")
+    (command.folder / "taken").write_text("")
+    assert "`--output`" in command.is_refused("compare", recipe, "-o", "taken")
+
+
+def test_an_interrupted_comparison_keeps_what_it_has(command, monkeypatch):
+    def second_is_interrupted(entries, tell):
+        yield Result(entries[0].label, scores={"log_likelihood": -1.0})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfbnn.recipes.compare.compare", second_is_interrupted)
+    recipe = write_recipe(command.folder, clinic.rows())
+    code, _, err = command("compare", recipe, "--methods", "SWAG", "-o", "beside")
+    assert code == 130
+    assert err.strip() == "Interrupted. What was compared before is in beside."
+    assert "| NUTS |" in (command.folder / "beside" / "comparison.md").read_text()

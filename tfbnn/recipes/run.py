@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tfbnn.likelihoods import Likelihood
 from tfbnn.objectives import ElboTerms
 from tfbnn.prediction import predict_distribution
 from tfbnn.recipes.method import METHODS
-from tfbnn.recipes.spec import Recipe, likelihood_for
+from tfbnn.recipes.spec import Recipe, TrainingSpec, likelihood_for
 from tfbnn.training import BayesianModel
 
 HELD_OUT = "held_out"
@@ -200,7 +201,7 @@ def _adapted(likelihood: Likelihood, y: np.ndarray) -> Likelihood:
 def build_method(recipe: Recipe, data: PreparedData) -> Inference:
     """The way to the posterior, nothing trained yet."""
     spec = recipe.training
-    try:
+    with _told_by_path(recipe):
         return recipe.method(
             recipe.network(data.schema.num_features, data.likelihood.num_outputs),
             data.likelihood,
@@ -212,8 +213,17 @@ def build_method(recipe: Recipe, data: PreparedData) -> Inference:
             name=_keras_name(recipe.name),
             **recipe.method_options,
         )
+
+
+@contextlib.contextmanager
+def _told_by_path(recipe: Recipe) -> Iterator[None]:
+    """An error about an argument of the method is told of the recipe's setting that gave it."""
+    try:
+        yield
     except InvalidInput as error:
-        raise error.under("inference") if error.where in recipe.method_options else error from None
+        sections = {"inference": recipe.method_options, "training": TrainingSpec.model_fields}
+        section = next((name for name, arguments in sections.items() if error.where in arguments), None)
+        raise error.under(section) if section else error from None
 
 
 def _keras_name(name: str) -> str:
@@ -224,6 +234,11 @@ def checkpoint_path(recipe: Recipe) -> Path:
     """Where a training keeps its state until its model is exported."""
     path = export_path(recipe)
     return path.parent / f".{path.name}.checkpoints"
+
+
+def was_interrupted(recipe: Recipe) -> bool:
+    """Whether a training of it stopped half-way, and --resume would go on."""
+    return any(checkpoint_path(recipe).rglob("epoch-*"))
 
 
 def validation_split(recipe: Recipe, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -252,18 +267,19 @@ def fit_method(
     if spec.patience and not len(watched):
         mend = f"There are {len(x)} training rows."
         raise invalid("training.validation_fraction", "a share of one row or more", spec.validation_fraction, mend)
-    return method.fit(
-        x[kept],
-        y[kept],
-        epochs=spec.epochs,
-        batch_size=spec.batch_size,
-        validation_data=(x[watched], y[watched]) if len(watched) else None,
-        callbacks=list(callbacks),
-        patience=spec.patience,
-        verbose=verbose,
-        **(_checkpoints(recipe, method, resume) if checkpoints else {}),
-        **({"progress": progress} if method.tells_progress else {}),
-    )
+    with _told_by_path(recipe):
+        return method.fit(
+            x[kept],
+            y[kept],
+            epochs=spec.epochs,
+            batch_size=spec.batch_size,
+            validation_data=(x[watched], y[watched]) if len(watched) else None,
+            callbacks=list(callbacks),
+            patience=spec.patience,
+            verbose=verbose,
+            **(_checkpoints(recipe, method, resume) if checkpoints else {}),
+            **({"progress": progress} if method.tells_progress else {}),
+        )
 
 
 def _checkpoints(recipe: Recipe, method: Inference, resume: bool) -> dict[str, Any]:

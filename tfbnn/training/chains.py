@@ -330,7 +330,7 @@ class KeptChains:
         """Where interrupted chains stand."""
         schedule = self._chains.schedule
         stands = f"Sampling stopped after step {steps} of {schedule.total} ({schedule.warmup} of them warm-up)"
-        drawn = "draws_so_far() gives what was drawn."
+        drawn = "In Python, draws_so_far() gives what was drawn."
         if self._checkpoints is None:
             return f"{stands}; {drawn} With checkpoint=FOLDER it could go on."
         go_on = "To go on: resume=True, or `tfbnn train ... --resume`."
