@@ -66,9 +66,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of sets, or of one set")
     parser.add_argument("--published", type=Path, help="CSV; default: ../published/uci_regression.csv beside the data")
     others = f"{', '.join(METHODS)}; and by tfbnn.inference, with fixed priors: {', '.join(uci_methods.METHODS)}"
-    parser.add_argument(
-        "--methods", nargs="+", choices=ALL, metavar="METHOD", default=UNLESS_TOLD, help=others
-    )
+    parser.add_argument("--methods", nargs="+", choices=ALL, metavar="METHOD", default=UNLESS_TOLD, help=others)
     parser.add_argument("--splits", type=timing.positive, help="only the first so many")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of uci.md and uci.json")
     given = parser.parse_args(arguments)
