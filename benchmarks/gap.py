@@ -2,7 +2,7 @@
 
 Set `energy`: the rows whose first feature lies in the middle third are the gap; a tenth of the others are kept to look
 inside; far rows are those, three times as far from the centre. All methods have the same net (D-50-1, tanh), the same
-prior and a likelihood with a learned scale; NUTS is the gold.
+prior, w ~ Normal(0, 1 / inputs of the layer), and a likelihood with a learned scale; NUTS is the gold.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import tfbnn
 from benchmarks import timing
 
 FAR = 3.0
-EPOCHS, BATCH = 600, 32
-PRIOR = 0.5
+EPOCHS, BATCH, HIDDEN = 600, 32, 50
+STEPS = 9000  # of all epochs, about
 PLACES = ("inside", "gap", "far")
 
 
@@ -69,19 +69,22 @@ def gap_rows(folder: Path, feature: int) -> dict[str, np.ndarray]:
 
 
 def makers() -> dict:
-    """Name -> function of (network, likelihood) that gives the method; the layer of the network comes with it."""
+    """Name -> (layer of its network, function of (network, likelihood) that gives the method)."""
     of = tfbnn.inference
     flipout, joint = tfbnn.layers.DenseFlipout, tfbnn.layers.DenseVariational
     return {
-        "NUTS": (flipout, lambda n, lik: of.NUTS(n, lik, adam(), seed=0)),
-        "VI, full covariance": (joint, lambda n, lik: of.VariationalInference(n, lik, adam(), seed=0, train_samples=4)),
+        "NUTS": (flipout, lambda n, lik: of.NUTS(n, lik, adam(), num_draws=3000, seed=0)),
+        "VI, full covariance": (
+            joint,
+            lambda n, lik: of.VariationalInference(n, lik, adam(), seed=0, train_samples=4, beta=warm_up()),
+        ),
         "Laplace, linearised": (flipout, lambda n, lik: of.Laplace(n, lik, adam(), structure="full", seed=0)),
         "DeepEnsemble of 10": (flipout, lambda n, lik: of.DeepEnsemble(n, lik, adam(), members=10, seed=0)),
         "DeepEnsemble of 10, anchored": (
             flipout,
             lambda n, lik: of.DeepEnsemble(n, lik, adam(), members=10, of="anchored", seed=0),
         ),
-        "VI, mean-field": (flipout, lambda n, lik: of.VariationalInference(n, lik, adam(), seed=0)),
+        "VI, mean-field": (flipout, lambda n, lik: of.VariationalInference(n, lik, adam(), seed=0, beta=warm_up())),
         "MonteCarloDropout": (flipout, lambda n, lik: of.MonteCarloDropout(n, lik, adam(), rate=0.05, seed=0)),
         "SWAG": (flipout, lambda n, lik: of.SWAG(n, lik, adam(), seed=0)),
         "SGHMC": (flipout, lambda n, lik: of.SGHMC(n, lik, seed=0)),
@@ -90,19 +93,25 @@ def makers() -> dict:
 
 def adam() -> keras.optimizers.Optimizer:
     """Of every method that has an optimizer."""
-    return keras.optimizers.Adam(0.01)
+    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.01, STEPS, alpha=0.01))
+
+
+def warm_up() -> tfbnn.objectives.Schedule:
+    """Of the KL: without it, full-covariance VI stays where most units are at the prior."""
+    return tfbnn.objectives.Linear(STEPS // 2)
 
 
 def network(layer: type, num_features: int) -> keras.Model:
     """D-50-1, with the same prior whatever the layer."""
-    prior = tfbnn.priors.Normal(scale=PRIOR)
-    if layer is tfbnn.layers.DenseVariational:
-        parts = {"make_prior_fn": prior, "make_posterior_fn": "FullCovariance"}
-    else:
-        parts = {"kernel_prior_fn": prior, "bias_prior_fn": prior}
-    return keras.Sequential(
-        [keras.Input((num_features,)), layer(50, activation="tanh", seed=1, **parts), layer(1, seed=2, **parts)]
-    )
+
+    def parts(num_inputs: int) -> dict:
+        prior = tfbnn.priors.Normal(scale=num_inputs**-0.5)
+        if layer is tfbnn.layers.DenseVariational:
+            return {"make_prior_fn": prior, "make_posterior_fn": tfbnn.posteriors.FullCovariance(initial_rho=-6.0)}
+        return {"kernel_prior_fn": prior, "bias_prior_fn": prior}
+
+    hidden = layer(HIDDEN, activation="tanh", seed=1, **parts(num_features))
+    return keras.Sequential([keras.Input((num_features,)), hidden, layer(1, seed=2, **parts(HIDDEN))])
 
 
 def measure(name: str, rows: dict[str, np.ndarray]) -> dict[str, float]:

@@ -329,7 +329,7 @@ def test_ctrl_c_says_what_is_there_and_where(tmp_path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         method = chain()
-        with pytest.raises(KeyboardInterrupt, match=r"epoch 8 of 10.*resume=True.*3 draws are there: draws_so_far"):
+        with pytest.raises(KeyboardInterrupt, match=r"epoch 8 of 10.*resume=True.*3 draws.*in Python, draws_so_far"):
             fit(method, checkpoint=tmp_path, callbacks=[At(7, lambda: signal.raise_signal(signal.SIGINT))])
     finally:
         signal.signal(signal.SIGINT, before)

@@ -338,7 +338,7 @@ class StochasticGradientMCMC(Inference):
         try:
             self.train(model, x, y, epochs=epochs, batch_size=batch_size, callbacks=callbacks, **training)
         except KeyboardInterrupt as stop:
-            told = f"{len(chain.kept)} draws are there; in Python, draws_so_far() of this {type(self).__name__} returns them."
+            told = f"{len(chain.kept)} draws are there; in Python, draws_so_far() returns them."
             raise KeyboardInterrupt(f"{stop} {told}".strip()) from None
         except FloatingPointError as error:
             told = f"Here the learning rate is step_size, {self.step_size:g}: the chain has diverged, lower it."
