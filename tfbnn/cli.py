@@ -24,6 +24,7 @@ from tfbnn.terminal import (
     err,
     known_target,
     out,
+    print_calibrated,
     print_comparison,
     print_data,
     print_elbo,
@@ -149,6 +150,7 @@ def train(
         print_unsettled(result.history["kl"], loaded.training.epochs)
     else:
         print_posterior(loaded.inference, result.draws)
+    print_calibrated(result.calibrated, 0 if data.calibration is None else len(data.calibration.target))
     print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
     out.print(escape(f"\nSavedModel      {result.path}/"), soft_wrap=True)
     out.print(escape(f"Held-out rows   {result.held_out_csv}"), soft_wrap=True)
@@ -206,7 +208,7 @@ def evaluate(model: Model, rows: Rows) -> None:
     """Score a SavedModel on the rows of a CSV or Parquet file."""
     with _quiet_start():
         from tfbnn.data import Target
-        from tfbnn.evaluation import score
+        from tfbnn.evaluation import score, score_decisions
         from tfbnn.export import load_saved_model
     served = load_saved_model(model)
     spec = _from_recipe(served)["data"]
@@ -219,7 +221,7 @@ def evaluate(model: Model, rows: Rows) -> None:
     level = served.about["model"]["level"]
     with _told_of_columns(rows, served):
         prediction = served.predict_distribution(frame)
-    scores = score(prediction, y, level)
+    scores = score(prediction, y, level) | score_decisions(prediction, y, served.conformal, served.decision)
     print_scores(scores, f"Scores of {scores['rows']:.0f} rows", level)
 
 

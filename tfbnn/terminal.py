@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -106,8 +107,9 @@ def print_data(data: Any, kinds: Collection[str] = ()) -> None:
         data: the recipe's `PreparedData`.
         kinds: columns whose kind the recipe tells, which is no mistake then.
     """
+    kept = "" if data.calibration is None else f"{len(data.calibration.target)} to calibrate on, "
     out.print(
-        f"{len(data.train.target)} training rows, {len(data.held_out.target)} held out; "
+        f"{len(data.train.target)} training rows, {kept}{len(data.held_out.target)} held out; "
         f"{len(data.schema.columns)} columns become {data.schema.num_features} features"
     )
     for column, reason in data.schema.left_out.items():
@@ -215,17 +217,45 @@ _SCORES = {
     "interval_width": "mean width of the {level:.0%} interval, units of the target",
     "accuracy": "accuracy",
     "brier": "Brier score (lower is better)",
+    "conformal_coverage": "conformal: rows whose truth is told (wanted: {level:.0%})",
+    "conformal_width": "conformal: mean width of the interval, units of the target",
+    "set_size": "conformal: classes told, on average",
+    "referred": "referred rows",
+    "kept_accuracy": "accuracy of the others",
+    "kept_rmse": "root mean squared error of the others",
+    "cost": "cost of the decisions, a row",
+    "cost_without_referral": "  if none were referred",
+    "cost_of_referring_all": "  if all were referred",
 }
+_COST_OF = "cost_of_"
+_SHARES = ("coverage", "accuracy", "conformal_coverage", "referred", "kept_accuracy")
 
 
 def print_scores(scores: dict[str, float], title: str, level: float) -> None:
     """Prints scores by name, each with its unit."""
     table = empty_table(title, "")
-    for name, text in _SCORES.items():
+    actions = [name for name in scores if name.startswith(_COST_OF) and name not in _SCORES]
+    in_words = _SCORES | {name: f"  if all were '{name.removeprefix(_COST_OF)}'" for name in actions}
+    for name, text in in_words.items():
         if name in scores:
-            value = f"{scores[name]:.1%}" if name in ("coverage", "accuracy") else f"{scores[name]:.4g}"
-            table.add_row(text.format(level=level), value)
+            value = f"{scores[name]:.1%}" if name in _SHARES else f"{scores[name]:.4g}"
+            table.add_row(escape(text.format(level=level)), value)
     out.print(table)
+
+
+def print_calibrated(calibrated: Any, num_rows: int) -> None:
+    """Tells what was fitted on the calibration rows."""
+    recalibration, conformal, decision = calibrated.recalibration, calibrated.conformal, calibrated.decision
+    if recalibration is not None:
+        [(name, number)] = recalibration.arguments().items()
+        surer = "less sure than trained" if number > 1.0 else "surer than trained"
+        out.print(f"{type(recalibration).__name__}: {name} {number:.3g}, {surer} ({num_rows} calibration rows)")
+    if conformal is not None:
+        told = ", ".join(f"{number:.4g}" for number in conformal.threshold)
+        out.print(f"{type(conformal).__name__}: threshold {told} for level {conformal.level:.0%}")
+    if decision is not None:
+        what = getattr(decision, "by", "least expected cost").replace("_", " ")
+        out.print(f"Abstains where the {what} is above {decision.threshold:.4g}")
 
 
 def known_target(served: Any, frame: Any) -> dict[str, Any]:
@@ -280,8 +310,21 @@ def _for_terminal(named: dict[str, Any]) -> dict[str, Any]:
     others = {name: values for name, values in named.items() if name not in {*probabilities, "predictive_entropy"}}
     if len(probabilities) > MAX_PROBABILITIES_SHOWN:
         probabilities = {"probability": functools.reduce(np.maximum, probabilities.values())}
+    others = _sets_and_referrals_in_words(others)
     labels = {name: others.pop(name) for name in list(others) if others[name].dtype.kind != "f"}
     return {_heading(name): values for name, values in {**labels, **probabilities, **others}.items()}
+
+
+def _sets_and_referrals_in_words(named: dict[str, Any]) -> dict[str, Any]:
+    """One column for the set of a row, and "refer" where the model abstains."""
+    told = {name: values for name, values in named.items() if not name.startswith("in_set_")}
+    sets = {name.removeprefix("in_set_"): values for name, values in named.items() if name.startswith("in_set_")}
+    if sets:
+        rows = zip(*sets.values(), strict=True)
+        told["set"] = np.array([", ".join(itertools.compress(sets, row)) or "none" for row in rows])
+    if "abstain" in told:
+        told["abstain"] = np.where(told["abstain"], "refer", "")
+    return told
 
 
 def _heading(name: str) -> str:
@@ -345,6 +388,12 @@ _OF_NUMBERS = {
     "epistemic_stddev": "its part from not knowing the weights",
     "aleatoric_stddev": "its part from noise of the target",
 }
+_OF_CONFORMAL = {
+    True: {"prediction_set": "whether each class is told; the true one is with probability {share}"},
+    False: {"conformal_lower, conformal_upper": "hold the target with probability {share}, whatever the model"},
+}
+_OF_DECISIONS = {"uncertainty": "by which rows are referred", "abstain": "whether this row is referred"}
+_OF_COSTS = {"action": "of least expected cost"}
 _OF_CLASSES = {
     "predicted_class": "the most probable class",
     "probabilities": "one a class, in the order of the classes above",
@@ -360,9 +409,14 @@ def print_outputs(settings: dict[str, Any]) -> None:
 
     likelihood = likelihoods.deserialize(settings["likelihood"])
     answers = _OF_CLASSES if likelihood.is_classifier else _OF_NUMBERS
+    decision = settings.get("decision") or {}
+    answers |= _OF_CONFORMAL[likelihood.is_classifier] if settings.get("conformal") else {}
+    answers |= _OF_COSTS if decision.get("class_name") == "CostMatrix" else {}
+    answers |= _OF_DECISIONS if decision else {}
     share = _share(settings["level"], likelihood.is_discrete)
     parameters = {"parameters": "of the likelihood, [num_samples, rows, parameters]"}
-    out.print("[bold]Signatures[/]  serving_default (rows), and sample (rows, num_samples, seed)")
+    taken = "rows, num_samples, seed" + (", abstain_above" if decision else "")
+    out.print(f"[bold]Signatures[/]  serving_default (rows), and sample ({taken})")
     out.print(_outputs_table(answers, share))
     out.print("[bold]Signature[/]  draws (rows, num_samples, seed)")
     out.print(_outputs_table(parameters, share))

@@ -21,7 +21,7 @@ TIERS = [
     ["layers", "objectives"],
     ["prediction"],
     ["training"],
-    ["inference"],
+    ["inference", "calibration", "decision"],
     ["export", "evaluation", "active", "pruning", "plots"],
     ["recipes", "terminal"],
     ["cli"],

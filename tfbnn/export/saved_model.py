@@ -15,15 +15,16 @@ import tensorflow as tf
 from tfbnn.core.checks import invalid, one_of, positive_integer
 from tfbnn.core.draws import Draws
 from tfbnn.core.noise import COUPLINGS, check_seed
+from tfbnn.export.answers import Answers
 from tfbnn.export.versions import WrittenWhole
 from tfbnn.likelihoods import serialize as serialize_likelihood
-from tfbnn.prediction import summary
 from tfbnn.prediction.prediction import check_level
 
 EXTRA = "assets.extra"
 PACKAGES = ("tfbnn", "tensorflow", "tensorflow-probability", "keras", "numpy", "pandas", "scikit-learn")
 
 _SCALARS = (tf.TensorSpec([], tf.int32, name="num_samples"), tf.TensorSpec([], tf.int32, name="seed"))
+_ABSTAIN_ABOVE = tf.TensorSpec([], tf.float32, name="abstain_above")
 
 
 def export_saved_model(
@@ -38,6 +39,9 @@ def export_saved_model(
     input_shape: Sequence[int] | None = None,
     metadata: Mapping[str, Any] | None = None,
     tables: Mapping[str, Any] | None = None,
+    recalibration: Any = None,
+    conformal: Any = None,
+    decision: Any = None,
 ) -> str:
     """Writes a SavedModel with the Monte Carlo average inside its graph, for TF Serving or `tf.saved_model.load`.
 
@@ -45,7 +49,10 @@ def export_saved_model(
     (int32 scalars) too; `draws` as `sample`, and returns `parameters` [S, B, P'] of the likelihood. The first two
     return, for a regression, `mean`, `stddev`, `aleatoric_stddev`, `epistemic_stddev`, `lower`, `upper`, each [B, T]
     in units of y; for classes `probabilities` [B, K], `predicted_class` [B], and `predictive_entropy`,
-    `expected_entropy`, `mutual_information`, each [B] in nats.
+    `expected_entropy`, `mutual_information`, each [B] in nats. With `conformal` they return `conformal_lower` and
+    `conformal_upper` [B, T], or `prediction_set` [B, K], bool, too; with `decision` `uncertainty` [B], `abstain` [B],
+    bool, and for a cost matrix `action` [B], and `sample` takes a float32 scalar more, `abstain_above`: the uncertainty
+    above which it abstains in this request.
 
     Args:
         model_or_draws: a `BayesianModel`, or the `Draws` of any inference method.
@@ -59,6 +66,9 @@ def export_saved_model(
         input_shape: of one row, where the network does not tell it.
         metadata: name -> what JSON can hold, written to `assets.extra/NAME.json`.
         tables: name -> DataFrame, written to `assets.extra/NAME.csv`.
+        recalibration: a fitted `tfbnn.calibration.Recalibration`, which all answers come from.
+        conformal: a fitted `tfbnn.calibration.Conformal` of the same `level`.
+        decision: a `tfbnn.decision.Decision`.
 
     Returns:
         The folder that was written.
@@ -78,17 +88,23 @@ def export_saved_model(
         "coupling": one_of("coupling", coupling, COUPLINGS),
     }
     labels = _checked_labels(labels, draws.likelihood)
+    answers = Answers(draws.likelihood, check_level(level), labels, recalibration, conformal, decision)
     spec = _array_spec(draws, input_shape) if schema is None else schema.input_signature()
     encoder = None if schema is None else schema.encoder()
     about = {
-        "model": {**settings, "labels": labels, "likelihood": serialize_likelihood(draws.likelihood)},
+        "model": {
+            **settings,
+            "labels": labels,
+            "likelihood": serialize_likelihood(draws.likelihood),
+            **answers.settings(),
+        },
         "versions": versions(),
         **({} if schema is None else {"schema": schema.to_dict()}),
     }
     _check_metadata(metadata or {}, taken=about)
     about.update(metadata or {})
     with WrittenWhole(Path(path)) as version:
-        _write_graphs(version.temporary, draws, encoder, spec, settings, labels)
+        _write_graphs(version.temporary, draws, encoder, spec, settings, answers)
         _write_extra(version.temporary / EXTRA, about, tables or {})
     return str(version.folder)
 
@@ -138,15 +154,14 @@ def _checked_shape(input_shape: Any) -> list[int]:
 
 
 def _write_graphs(
-    folder: Path, draws: Draws, encoder: Any, spec: Any, settings: Mapping[str, Any], labels: Sequence[str] | None
+    folder: Path, draws: Draws, encoder: Any, spec: Any, settings: Mapping[str, Any], answers: Answers
 ) -> None:
     def parameters(inputs, num_samples, seed):
         x = inputs if encoder is None else encoder(inputs)
-        return draws.apply(x, seed, 0, num_samples, settings["coupling"])
+        return answers.parameters(draws.apply(x, seed, 0, num_samples, settings["coupling"]))
 
-    def sample(inputs, num_samples, seed):
-        named = summary.outputs(draws.likelihood, parameters(inputs, num_samples, seed), settings["level"])
-        return _with_labels(named, labels)
+    def sample(inputs, num_samples, seed, *abstain_above):
+        return answers.outputs(parameters(inputs, num_samples, seed), *abstain_above)
 
     def serving_default(inputs):
         return sample(inputs, settings["num_samples"], settings["seed"])
@@ -156,7 +171,7 @@ def _write_graphs(
     if encoder is not None:
         archive.track(encoder)
     archive.add_endpoint("serving_default", serving_default, [spec])
-    archive.add_endpoint("sample", sample, [spec, *_SCALARS])
+    archive.add_endpoint("sample", sample, [spec, *_SCALARS, *(() if answers.decision is None else (_ABSTAIN_ABOVE,))])
     archive.add_endpoint("draws", _named("parameters", parameters), [spec, *_SCALARS])
     archive.write_out(str(folder), verbose=False)
 
@@ -166,12 +181,6 @@ def _named(name: str, fn: Callable) -> Callable:
         return {name: fn(inputs, num_samples, seed)}
 
     return named
-
-
-def _with_labels(named: dict[str, tf.Tensor], labels: Sequence[str] | None) -> dict[str, tf.Tensor]:
-    if labels is None or "predicted_class" not in named:
-        return named
-    return {**named, "predicted_class": tf.gather(tf.constant(list(labels)), named["predicted_class"])}
 
 
 def _write_extra(folder: Path, about: Mapping[str, Any], tables: Mapping[str, Any]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfbnn import likelihoods
-from tfbnn.core.checks import invalid, positive_integer
+from tfbnn import calibration, decision, likelihoods
+from tfbnn.core.checks import finite_number, invalid, positive_integer
 from tfbnn.core.noise import check_seed
 from tfbnn.data.schema import Schema
 from tfbnn.export.saved_model import EXTRA
@@ -64,27 +64,50 @@ class ServedModel:
         """Name -> concrete function."""
         return self._loaded.signatures
 
-    def predict(self, x: Any, num_samples: int | None = None, seed: int | None = None) -> dict[str, np.ndarray]:
+    @property
+    def conformal(self) -> calibration.Conformal | None:
+        """Of its conformal outputs; None where it has none."""
+        return calibration.deserialize(self.about["model"].get("conformal"))
+
+    @property
+    def decision(self) -> decision.Decision | None:
+        """By which it abstains; None where it always answers."""
+        return decision.deserialize(self.about["model"].get("decision"))
+
+    def predict(
+        self, x: Any, num_samples: int | None = None, seed: int | None = None, abstain_above: float | None = None
+    ) -> dict[str, np.ndarray]:
         """The named outputs for rows x.
 
         Args:
             x: a DataFrame, or mapping of columns, for a model with a schema; else an array [B, ...].
             num_samples, seed: None: as fixed at export (signature `serving_default`); else signature `sample`.
+            abstain_above: uncertainty above which a row is referred; None: as fixed at export.
 
         Returns:
             Name -> array, as `export_saved_model` says.
 
         Raises:
-            InvalidInput: for missing columns, zero rows, values that cannot be read, num_samples below 1.
+            InvalidInput: for missing columns, zero rows, values that cannot be read, num_samples below 1, or
+                `abstain_above` for a model that always answers.
         """
-        if num_samples is None and seed is None:
+        if num_samples is None and seed is None and abstain_above is None:
             return self._run("serving_default", x)
-        return self._run("sample", x, **self._scalars(num_samples, seed))
+        return self._run("sample", x, **self._scalars(num_samples, seed), **self._threshold(abstain_above))
 
     def predict_distribution(self, x: Any, num_samples: int | None = None, seed: int | None = None) -> Prediction:
         """The predictive distribution of rows x, from the signature `draws`."""
         chunks = self._chunks("draws", x, **self._scalars(num_samples, seed))
         return Prediction(np.concatenate([chunk["parameters"] for chunk in chunks], axis=1), self.likelihood)
+
+    def _threshold(self, abstain_above: float | None) -> dict[str, tf.Tensor]:
+        found = self.decision
+        if found is None and abstain_above is None:
+            return {}
+        if found is None:
+            raise invalid("abstain_above", "None, because this model always answers", abstain_above)
+        threshold = found.threshold if abstain_above is None else finite_number("abstain_above", abstain_above)
+        return {"abstain_above": tf.constant(threshold, tf.float32)}
 
     def _scalars(self, num_samples: int | None, seed: int | None) -> dict[str, tf.Tensor]:
         settings = self.about["model"]

@@ -13,6 +13,7 @@ from tfbnn.core.noise import check_seed, seed_pair
 from tfbnn.likelihoods import Likelihood
 from tfbnn.prediction import decompose, mixture, summary
 
+OF_EACH_CLASS = {"probabilities": "probability", "prediction_set": "in_set"}
 NEAREST_LEVEL = 1e-6  # to 0 and 1: the levels of an interval's quantiles are float32, of steps 6e-8 below 1
 
 
@@ -199,7 +200,7 @@ def check_level(level: float) -> float:
 
 
 def columns(named: dict[str, np.ndarray], labels: Any = None) -> dict[str, np.ndarray]:
-    """Named outputs as flat columns: [B, 1] -> one, [B, T] -> `name_0`, ...; `probabilities` -> `probability_LABEL`."""
+    """Named outputs as flat columns: [B, 1] -> one, [B, T] -> `name_0`, ..., `probability_LABEL`, `in_set_LABEL`."""
     flat: dict[str, np.ndarray] = {}
     for name, values in named.items():
         if values.ndim == 1:
@@ -207,7 +208,7 @@ def columns(named: dict[str, np.ndarray], labels: Any = None) -> dict[str, np.nd
         elif values.shape[1] == 1:
             flat[name] = values[:, 0]
         else:
-            prefix = "probability" if name == "probabilities" else name
-            endings = labels if labels is not None and name == "probabilities" else range(values.shape[1])
+            prefix = OF_EACH_CLASS.get(name, name)
+            endings = labels if labels is not None and name in OF_EACH_CLASS else range(values.shape[1])
             flat.update({f"{prefix}_{ending}": values[:, k] for k, ending in enumerate(endings)})
     return flat

@@ -11,12 +11,14 @@ from tfbnn.likelihoods import Likelihood
 from tfbnn.prediction import decompose, mixture
 
 REGRESSION = ("mean", "lower", "upper", "stddev", "epistemic_stddev", "aleatoric_stddev")
+CALIBRATED = ("conformal_lower", "conformal_upper", "prediction_set")
+DECIDED = ("action", "uncertainty", "abstain")
 CLASSES = ("predicted_class", "probabilities", "predictive_entropy", "mutual_information", "expected_entropy")
 
 
 def in_order(named: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs as people read them: the answer, then how sure it is (a SavedModel's come in any order)."""
-    return {name: named[name] for name in (*REGRESSION, *CLASSES) if name in named}
+    return {name: named[name] for name in (*REGRESSION, *CLASSES, *CALIBRATED, *DECIDED) if name in named}
 
 
 def outputs(likelihood: Likelihood, parameters: tf.Tensor, level: float = 0.9) -> dict[str, tf.Tensor]:

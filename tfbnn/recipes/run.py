@@ -17,14 +17,15 @@ import pandas as pd
 from tfbnn.core.checks import InvalidInput, invalid
 from tfbnn.core.draws import Draws
 from tfbnn.data import Schema, Table, Target, read_table, split_rows
-from tfbnn.evaluation import score
+from tfbnn.evaluation import score, score_decisions
 from tfbnn.export.saved_model import EXTRA, export_saved_model
 from tfbnn.export.versions import version_folder
 from tfbnn.inference import VariationalInference
 from tfbnn.inference.base import Inference
 from tfbnn.likelihoods import Likelihood
 from tfbnn.objectives import ElboTerms
-from tfbnn.prediction import predict_distribution
+from tfbnn.prediction import Prediction, predict_distribution
+from tfbnn.recipes.calibrate import Calibrated, calibrate, check_fits
 from tfbnn.recipes.method import METHODS
 from tfbnn.recipes.spec import Recipe, TrainingSpec, likelihood_for
 from tfbnn.training import BayesianModel
@@ -43,6 +44,7 @@ class PreparedData:
     schema: Schema
     target: Target
     likelihood: Likelihood
+    calibration: Table | None = None
 
     def arrays(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
         """Features [N, D] float32 and target [N, 1]."""
@@ -62,6 +64,7 @@ class RecipeResult:
         elbo: terms on the training rows after training, nats, by 100 draws; None but for VariationalInference.
         scores: of the held-out rows.
         path: folder of the SavedModel.
+        calibrated: what was fitted on the calibration rows; the scores are of calibrated predictions.
     """
 
     recipe: Recipe
@@ -72,6 +75,7 @@ class RecipeResult:
     elbo: ElboTerms | None
     scores: dict[str, float]
     path: Path
+    calibrated: Calibrated
 
     @property
     def model(self) -> BayesianModel:
@@ -120,12 +124,14 @@ def run_recipe(
     method = build_method(recipe, data)
     draws = fit_method(recipe, data, method, callbacks, verbose, resume, progress=progress)
     x, y = data.arrays(data.held_out)
-    prediction = predict_distribution(draws, x, draws.at_most(recipe.prediction.num_samples))
+    calibrated = calibrate(recipe, _calibration_part(recipe, data, draws), data.target.labels)
+    prediction = calibrated(predict_distribution(draws, x, draws.at_most(recipe.prediction.num_samples)))
     scores = score(prediction, y, recipe.prediction.level)
+    scores |= score_decisions(prediction, y, calibrated.conformal, calibrated.decision)
     elbo = _elbo_after_training(recipe, data, method.model) if isinstance(method, VariationalInference) else None
-    path = _export(recipe, data, draws, scores, method.history)
+    path = _export(recipe, data, draws, scores, method.history, calibrated)
     shutil.rmtree(checkpoint_path(recipe), ignore_errors=True)
-    return RecipeResult(recipe, data, method, draws, method.history, elbo, scores, path)
+    return RecipeResult(recipe, data, method, draws, method.history, elbo, scores, path, calibrated)
 
 
 def export_path(recipe: Recipe) -> Path:
@@ -155,14 +161,29 @@ def prepare_data(recipe: Recipe) -> PreparedData:
     if kind == "real":
         likelihood.check_target("data.target", target.encode(table.target))  # by its row in the whole table
     train, held_out = split_rows(table, spec.test_fraction, recipe.seed, stratify=kind == "classes")
+    train, calibration = _calibration_rows(recipe, train, stratify=kind == "classes")
     schema = Schema.fit(train.features, spec.columns)
     target = Target.fit(train.target, kind)
     likelihood = likelihood_for(recipe.likelihood, len(target.labels or ()))
     _check_classes(likelihood, target)
     _check_one_target(likelihood)
-    data = PreparedData(train, held_out, schema, target, _adapted(likelihood, target.encode(train.target)))
-    data.arrays(held_out)  # held-out rows that cannot be read are told before training, not after
+    likelihood = _adapted(likelihood, target.encode(train.target))
+    data = PreparedData(train, held_out, schema, target, likelihood, calibration)
+    for part in [held_out] if calibration is None else [held_out, calibration]:
+        data.arrays(part)  # rows that cannot be read are told before training, not after
+    check_fits(recipe, likelihood, 0 if calibration is None else len(calibration.target), target.labels)
     return data
+
+
+def _calibration_rows(recipe: Recipe, table: Table, stratify: bool) -> tuple[Table, Table | None]:
+    """Rows to train on, and rows to calibrate on."""
+    fraction = recipe.calibration.fraction
+    if not fraction:
+        return table, None
+    try:
+        return split_rows(table, fraction, recipe.seed, stratify)
+    except InvalidInput as error:
+        raise error.at("calibration.fraction") from None
 
 
 def _refuse_measurements(target: pd.Series, likelihood: Any) -> None:
@@ -301,8 +322,21 @@ def _elbo_after_training(recipe: Recipe, data: PreparedData, model: BayesianMode
     return ElboTerms(**keras.tree.map_structure(float, numbers))
 
 
+def _calibration_part(recipe: Recipe, data: PreparedData, draws: Draws) -> tuple[Prediction, np.ndarray] | None:
+    """What is predicted of the calibration rows, and their targets."""
+    if data.calibration is None:
+        return None
+    x, y = data.arrays(data.calibration)
+    return predict_distribution(draws, x, draws.at_most(recipe.prediction.num_samples)), y
+
+
 def _export(
-    recipe: Recipe, data: PreparedData, draws: Draws, scores: dict[str, float], history: dict[str, list[float]]
+    recipe: Recipe,
+    data: PreparedData,
+    draws: Draws,
+    scores: dict[str, float],
+    history: dict[str, list[float]],
+    calibrated: Calibrated,
 ) -> Path:
     resolved = {
         "recipe": recipe.resolved(),
@@ -322,5 +356,6 @@ def _export(
             labels=data.target.labels or None,
             metadata=resolved,
             tables={HELD_OUT: rows, HISTORY: pd.DataFrame(history).rename_axis("epoch").reset_index()},
+            **calibrated.steps(),
         )
     )

@@ -13,7 +13,7 @@ import pydantic
 import tensorflow as tf
 import yaml
 
-from tfbnn import likelihoods
+from tfbnn import calibration, likelihoods
 from tfbnn.core.checks import InvalidInput, invalid, nearest, one_of, positive_number
 from tfbnn.inference.base import Inference
 from tfbnn.objectives import schedules
@@ -123,6 +123,83 @@ class PredictionSpec(_Section):
     level: float = pydantic.Field(default=0.9, gt=0, lt=1)
 
 
+class CalibrationSpec(_Section):
+    """What is fitted after training, on rows kept for it.
+
+    Attributes:
+        fraction: share of the rows that are not held out; they are not trained on.
+        recalibration: TemperatureScaling of classes, ScaleCalibration of numbers; none: as trained.
+        conformal: LAC or APS, sets of classes; StandardisedResidual or ConformalizedQuantiles, intervals; all of
+            `prediction.level`; none: no such outputs.
+    """
+
+    fraction: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    recalibration: str | None = None
+    conformal: str | None = None
+
+    def recalibration_step(self) -> calibration.Recalibration | None:
+        """Not fitted yet."""
+        return None if self.recalibration is None else calibration.RECALIBRATIONS[self.recalibration]()
+
+    def conformal_step(self, level: float) -> calibration.Conformal | None:
+        """Not fitted yet."""
+        return None if self.conformal is None else calibration.CONFORMAL[self.conformal](level)
+
+    @pydantic.field_validator("recalibration", "conformal")
+    @classmethod
+    def _known_step(cls, name: str | None, info: pydantic.ValidationInfo) -> str | None:
+        known = calibration.RECALIBRATIONS if info.field_name == "recalibration" else calibration.CONFORMAL
+        return name if name is None else one_of(str(info.field_name), name, known)
+
+    @pydantic.model_validator(mode="after")
+    def _rows_to_fit_on(self) -> CalibrationSpec:
+        if (self.recalibration or self.conformal) and not self.fraction:
+            raise invalid("fraction", "a share of the rows above 0, to calibrate on", self.fraction)
+        return self
+
+
+class DecisionSpec(_Section):
+    """Which rows the exported model abstains from: one of refer_share, refer_risk, threshold and costs, or none.
+
+    Attributes:
+        by: uncertainty of a row: predictive_entropy, mutual_information, expected_entropy or error_probability of
+            classes; stddev, epistemic_stddev or aleatoric_stddev of numbers; none: error_probability or stddev.
+        refer_share: about that share of the rows, the least certain, is referred.
+        refer_risk: wanted error rate of the rows that are not, which holds with `confidence`; of classes.
+        threshold: the uncertainty above which a row is referred, in the units of `by`.
+        costs: action -> class -> cost; the action of least expected cost is told.
+        refer_cost: of a referral, which happens where every action is expected to cost more.
+    """
+
+    by: str | None = None
+    refer_share: float | None = pydantic.Field(default=None, gt=0, lt=1)
+    refer_risk: float | None = pydantic.Field(default=None, gt=0, lt=1)
+    confidence: float = pydantic.Field(default=0.9, gt=0, lt=1)
+    threshold: float | None = None
+    costs: dict[str, dict[str, float]] | None = None
+    refer_cost: float | None = None
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether its threshold is found on calibration rows."""
+        return self.refer_share is not None or self.refer_risk is not None
+
+    @pydantic.model_validator(mode="after")
+    def _one_way(self) -> DecisionSpec:
+        ways = ("refer_share", "refer_risk", "threshold", "costs")
+        given = [way for way in ways if getattr(self, way) is not None]
+        if len(given) > 1:
+            raise invalid(given[1], f"one of {', '.join(ways)}", f"{' and '.join(given)}")
+        if (self.costs is None) != (self.refer_cost is None):
+            missing, other = ("refer_cost", "costs") if self.refer_cost is None else ("costs", "refer_cost")
+            raise invalid(missing, f"a value, because there is {other}", None)
+        if self.by is not None and (self.costs is not None or not given):
+            raise invalid("by", "none: it goes with refer_share, refer_risk or threshold", self.by)
+        if self.threshold is not None and self.by is None:
+            raise invalid("by", "the uncertainty that the threshold is of", None)
+        return self
+
+
 class ExportSpec(_Section):
     """Where the SavedModel goes.
 
@@ -141,7 +218,8 @@ class Recipe(_Section):
         name: of the application.
         description: one line, shown by `tfbnn recipes`.
         seed: of the split, the initial weights, the noise and the predictions.
-        data, model, likelihood, training, prediction, export: see the classes; `model` holds `builder` and its keys.
+        data, model, likelihood, training, prediction, calibration, decision, export: see the classes; `model` holds
+            `builder` and its keys.
         inference: `method`, a class of `tfbnn.inference` (VariationalInference unless told), and its own arguments.
 
     Example:
@@ -158,6 +236,8 @@ class Recipe(_Section):
     inference: dict[str, Any] = {}
     training: TrainingSpec = TrainingSpec()
     prediction: PredictionSpec = PredictionSpec()
+    calibration: CalibrationSpec = CalibrationSpec()
+    decision: DecisionSpec = DecisionSpec()
     export: ExportSpec = ExportSpec()
 
     _folder: Path = pydantic.PrivateAttr(Path())
@@ -167,6 +247,13 @@ class Recipe(_Section):
     @classmethod
     def _known_likelihood(cls, identifier: Any) -> Any:
         return check_named("likelihood", identifier, lambda named: likelihood_for(named, num_classes=2))
+
+    @pydantic.model_validator(mode="after")
+    def _decision_has_rows(self) -> Recipe:
+        if self.decision.needs_rows and not self.calibration.fraction:
+            mend = "decision.refer_share and refer_risk are found on these rows."
+            raise invalid("calibration.fraction", "a share of the rows above 0", self.calibration.fraction, mend)
+        return self
 
     @pydantic.field_validator("name")
     @classmethod
