@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -168,15 +169,17 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Of the table and the pictures.")
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Take NUTS from where it was interrupted.")] = False,
 ) -> None:
     """Train a recipe by several methods, beside the true posterior.
 
-    Which should I use for my data? NUTS, exact but slow, is the gold; all others unless --methods names some.
+    Which should I use for my data? NUTS, exact but slow, is the gold; all others unless --methods names some. After
+    Ctrl-C, --resume goes on with NUTS, or takes it as it was where it had ended; the others are trained anew.
     """
     with _quiet_start():
         from tfbnn.recipes import Recipe
-        from tfbnn.recipes.compare import QUICK_METHODS, compare, contestants
-        from tfbnn.recipes.comparison_table import report, verdict, write_report
+        from tfbnn.recipes.compare import QUICK_METHODS, check_options, compare, contestants
+        from tfbnn.recipes.comparison_table import check_folder, report, verdict, write_report
         from tfbnn.recipes.pictures import draw_comparison
         from tfbnn.recipes.run import prepare_data
     chosen = QUICK_METHODS if methods is None else [spec.strip() for spec in re.split(OUTSIDE_BRACKETS, methods)]
@@ -187,15 +190,24 @@ def compare(
     data = prepare_data(loaded)
     print_data(data, loaded.data.columns)
     results: list[Any] = []
-    made = write_report(folder, results, "", loaded)  # a folder that cannot be written to is told before hours of work
+    check_options(entries, data)
+    state = check_folder(folder) / ".NUTS"  # told before hours of work where nothing can be written there
+    made = []
     try:
         with out.status("") as status:
-            for result in compare(entries, lambda label: status.update(f"{escape(label)} ...")):
+
+            def show(label: str, steps: int = 0, total: int = 0) -> None:
+                status.update(escape(label) + (f": step {steps:,} of {total:,}" if total else " ..."))
+
+            for result in compare(entries, show, state, resume, show):
                 results.append(result)
                 out.print(f"{escape(result.label)}: " + ("failed" if result.failed else f"{result.seconds:.1f} s"))
-                write_report(folder, results, report(results), loaded)
+                made = write_report(folder, results, report(results), loaded)
     except KeyboardInterrupt:
-        raise _Interrupted(f"What was compared before is in {folder}." if results else "") from None
+        told = [f"What was compared before is in {folder}."] if results else []
+        told += [f"{entries[0].label} is kept: --resume takes it from there."] if state.exists() else []
+        raise _Interrupted(" ".join(told)) from None
+    shutil.rmtree(state, ignore_errors=True)
     print_comparison(results)
     out.print("\n" + escape(verdict(results)), soft_wrap=True)
     with contextlib.suppress(InvalidInput):  # without matplotlib
@@ -351,7 +363,7 @@ def _quiet_start() -> Iterator[None]:
         import keras
 
         keras.config.disable_traceback_filtering()  # which wraps our errors in a report of Keras' calls
-        warnings.filterwarnings("ignore", "Not (converged|checked)")  # of chains: their table tells it
+        warnings.filterwarnings("ignore", "(Not converged|Not checked|Converged)")  # of chains: their table tells it
         yield
     finally:
         os.dup2(kept, 2)

@@ -867,7 +867,7 @@ def test_a_comparison_that_cannot_begin_writes_nothing(command):
 
 
 def test_an_interrupted_comparison_keeps_what_it_has(command, monkeypatch):
-    def second_is_interrupted(entries, tell):
+    def second_is_interrupted(entries, *_):
         yield Result(entries[0].label, scores={"log_likelihood": -1.0})
         raise KeyboardInterrupt
 

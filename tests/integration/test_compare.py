@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import signal
 import warnings
 
 import numpy as np
@@ -14,7 +15,7 @@ import tfbnn
 from tfbnn.cli import OUTSIDE_BRACKETS
 from tfbnn.core.checks import InvalidInput
 from tfbnn.recipes.compare import FAR, compare, contestants, far_rows
-from tfbnn.recipes.comparison_table import cells, columns, report, verdict, write_report
+from tfbnn.recipes.comparison_table import cells, check_folder, columns, report, verdict, write_report
 from tfbnn.recipes.pictures import draw_comparison
 from tfbnn.recipes.run import prepare_data
 from tfbnn.training.convergence import NotConverged
@@ -103,10 +104,20 @@ def test_a_method_that_is_too_sure_is_not_recommended_for_its_speed(regression):
         assert ("quicker to predict: Laplace" in text) is recommended
 
 
+def test_beside_a_closest_method_that_is_too_sure_the_other_is_not_called_quicker(regression):
+    _, (gold, close, other, _) = regression
+    near = dataclasses.replace(close.near, total_variation=0.1, spread=0.05)
+    close = dataclasses.replace(close, near=near, far=near, seconds_per_1000=1.0)
+    fits = dataclasses.replace(near, spread=0.9, total_variation=0.11)
+    text = verdict([gold, close, dataclasses.replace(other, near=fits, far=fits, seconds_per_1000=2.0)])
+    assert "about as unsure as NUTS: Laplace" in text
+    assert "quicker" not in text
+
+
 def test_it_is_written_as_numbers_too(regression, tmp_path):
     path, results = regression
     recipe = tfbnn.Recipe.from_yaml(path)
-    written = write_report(tmp_path / "new", results, report(results), recipe)
+    written = write_report(check_folder(tmp_path / "new"), results, report(results), recipe)
     assert [file.name for file in written] == ["comparison.md", "comparison.json"]
     told = json.loads(written[1].read_text())
     assert [result["label"] for result in told["results"]] == [result.label for result in results]
@@ -138,7 +149,29 @@ def test_far_rows_lie_farther_from_the_centre(regression):
 def test_a_folder_that_cannot_be_written_is_told(regression, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(InvalidInput, match=r"`--output`.*folder that can be written"):
-        write_report(tmp_path / "taken", [], "", tfbnn.Recipe.from_yaml(regression[0]))
+        check_folder(tmp_path / "taken")
+
+
+def test_an_interrupted_gold_is_taken_from_where_it_was(regression, tmp_path):
+    whole = regression[1][0]
+    entries = contestants(regression[0], [GOLD])
+    told = []
+
+    def interrupt(label, made, total):
+        told.append(made)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(compare(entries, checkpoint=tmp_path, progress=interrupt))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConverged)
+        [resumed] = compare(
+            entries, checkpoint=tmp_path, resume=True, progress=lambda _, made, total: told.append(made)
+        )
+        [taken] = compare(entries, checkpoint=tmp_path, resume=True, progress=lambda _, made, total: told.append(made))
+    assert told == sorted(set(told))  # no step was made twice
+    assert told[0] < told[-1] == 60
+    assert resumed.scores == taken.scores == whole.scores
 
 
 def test_a_gold_in_doubt_is_told_first(regression):
@@ -154,6 +187,8 @@ def test_a_gold_in_doubt_is_told_first(regression):
         (["SWAG rnk=3"], "inference.rnk"),
         (["SWAG rank"], "--set"),
         ([""], "--methods"),
+        (["SWAG likelihood.scale=0.5"], "All share it: --set likelihood.scale=0.5"),
+        (["NUTS data.test_fraction=0.5"], "All share it"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_trained(regression, methods, told):

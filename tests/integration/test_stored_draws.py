@@ -68,12 +68,17 @@ def test_saved_and_loaded_it_answers_the_same(draws, tmp_path):
 
 
 def test_exported_it_answers_the_same_and_refuses_more_draws_than_there_are(draws, tmp_path):
-    served = tfbnn.load_saved_model(tfbnn.export_saved_model(draws, tmp_path / "model", num_samples=M))
+    served = tfbnn.load_saved_model(tfbnn.export_saved_model(draws, tmp_path / "model"))  # not 100 draws
     expected = draws.predict_distribution(toy.X)
     np.testing.assert_allclose(served.predict(toy.X)["mean"], expected.mean, rtol=1e-6)
     np.testing.assert_array_equal(served.predict_distribution(toy.X).parameters, expected.parameters)
-    with pytest.raises(Exception, match="at most 3"):
+    assert served.about["model"]["num_samples"] == M
+    assert served.predict_distribution(toy.X).metadata == {"method": "by hand"}
+    with pytest.raises(InvalidInput, match=r"`num_samples`.*at most 3, the draws that this model holds"):
         served.predict(toy.X, num_samples=M + 1)
+    with pytest.raises(InvalidInput, match=r"`num_samples`.*at most 3, the draws that there are"):
+        tfbnn.export_saved_model(draws, tmp_path / "other", num_samples=M + 1)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_random_network_has_no_end_of_draws():

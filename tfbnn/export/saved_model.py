@@ -21,6 +21,7 @@ from tfbnn.likelihoods import serialize as serialize_likelihood
 from tfbnn.prediction.prediction import check_level
 
 EXTRA = "assets.extra"
+DEFAULT_NUM_SAMPLES = 100
 PACKAGES = ("tfbnn", "tensorflow", "tensorflow-probability", "keras", "numpy", "pandas", "scikit-learn")
 
 _SCALARS = (tf.TensorSpec([], tf.int32, name="num_samples"), tf.TensorSpec([], tf.int32, name="seed"))
@@ -30,7 +31,7 @@ _ABSTAIN_ABOVE = tf.TensorSpec([], tf.float32, name="abstain_above")
 def export_saved_model(
     model_or_draws: Any,
     path: Any,
-    num_samples: int = 100,
+    num_samples: int | None = None,
     seed: int | None = None,
     level: float = 0.9,
     coupling: str = "marginal",
@@ -57,14 +58,15 @@ def export_saved_model(
     Args:
         model_or_draws: a `BayesianModel`, or the `Draws` of any inference method.
         path: NAME/VERSION, which must not exist, or NAME, which takes the next version below it.
-        num_samples: S of `serving_default`.
+        num_samples: S of `serving_default`; None: 100, or all draws where they are fewer.
         seed: of `serving_default`; None: the model's own.
         level: share of the probability between `lower` and `upper`.
         coupling: "marginal" or "coherent".
         schema: a fitted `tfbnn.data.Schema`, whose columns then are the inputs, each [B]; None: one input, `inputs`.
         labels: of the classes; `predicted_class` then is the label instead of the index.
         input_shape: of one row, where the network does not tell it.
-        metadata: name -> what JSON can hold, written to `assets.extra/NAME.json`.
+        metadata: name -> what JSON can hold, written to `assets.extra/NAME.json`; `inference` is what the draws tell of
+            themselves, unless it is among them.
         tables: name -> DataFrame, written to `assets.extra/NAME.csv`.
         recalibration: a fitted `tfbnn.calibration.Recalibration`, which all answers come from.
         conformal: a fitted `tfbnn.calibration.Conformal` of the same `level`.
@@ -82,7 +84,7 @@ def export_saved_model(
     """
     draws = model_or_draws if isinstance(model_or_draws, Draws) else _draws_of(model_or_draws)
     settings = {
-        "num_samples": positive_integer("num_samples", num_samples),
+        "num_samples": _checked_num_samples(num_samples, draws),
         "seed": draws.seed if seed is None else check_seed("seed", seed),
         "level": check_level(level),
         "coupling": one_of("coupling", coupling, COUPLINGS),
@@ -94,6 +96,7 @@ def export_saved_model(
     about = {
         "model": {
             **settings,
+            "num_draws": draws.num_draws,
             "labels": labels,
             "likelihood": serialize_likelihood(draws.likelihood),
             **answers.settings(),
@@ -101,12 +104,22 @@ def export_saved_model(
         "versions": versions(),
         **({} if schema is None else {"schema": schema.to_dict()}),
     }
-    _check_metadata(metadata or {}, taken=about)
-    about.update(metadata or {})
+    told = {"inference": draws.metadata} if getattr(draws, "metadata", None) else {}
+    metadata = {**told, **(metadata or {})}
+    _check_metadata(metadata, taken=about)
+    about.update(metadata)
     with WrittenWhole(Path(path)) as version:
         _write_graphs(version.temporary, draws, encoder, spec, settings, answers)
         _write_extra(version.temporary / EXTRA, about, tables or {})
     return str(version.folder)
+
+
+def _checked_num_samples(num_samples: int | None, draws: Draws) -> int:
+    if num_samples is None:
+        return draws.at_most(DEFAULT_NUM_SAMPLES)
+    if positive_integer("num_samples", num_samples) > draws.at_most(num_samples):
+        raise invalid("num_samples", f"at most {draws.num_draws}, the draws that there are", num_samples)
+    return num_samples
 
 
 def _draws_of(model: Any) -> Draws:

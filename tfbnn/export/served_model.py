@@ -98,7 +98,8 @@ class ServedModel:
     def predict_distribution(self, x: Any, num_samples: int | None = None, seed: int | None = None) -> Prediction:
         """The predictive distribution of rows x, from the signature `draws`."""
         chunks = self._chunks("draws", x, **self._scalars(num_samples, seed))
-        return Prediction(np.concatenate([chunk["parameters"] for chunk in chunks], axis=1), self.likelihood)
+        parameters = np.concatenate([chunk["parameters"] for chunk in chunks], axis=1)
+        return Prediction(parameters, self.likelihood, self.about.get("inference"))
 
     def _threshold(self, abstain_above: float | None) -> dict[str, tf.Tensor]:
         found = self.decision
@@ -112,6 +113,9 @@ class ServedModel:
     def _scalars(self, num_samples: int | None, seed: int | None) -> dict[str, tf.Tensor]:
         settings = self.about["model"]
         num_samples = positive_integer("num_samples", settings["num_samples"] if num_samples is None else num_samples)
+        most = settings.get("num_draws")
+        if most is not None and num_samples > most:
+            raise invalid("num_samples", f"at most {most}, the draws that this model holds", num_samples)
         seed = check_seed("seed", settings["seed"] if seed is None else seed)
         return {"num_samples": tf.constant(num_samples), "seed": tf.constant(seed)}
 

@@ -93,7 +93,7 @@ class DeepEnsemble(Inference):
         return copied(self.network, self.seed + m, changes[self.of])
 
     def _snapshots(self, x: Any, y: Any, epochs: int, batch_size: int, **training: Any) -> Draws:
-        if epochs < self.members:
+        if positive_integer("epochs", epochs) < self.members:
             raise invalid("epochs", f"{self.members} or more, one a snapshot", epochs)
         model = self.compiled(self.points(), own_likelihood(self.likelihood))
         if "learning_rate" not in {variable.name for variable in model.optimizer.variables}:

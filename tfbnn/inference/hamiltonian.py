@@ -113,7 +113,7 @@ class _Hamiltonian(Inference):
             KeyboardInterrupt: at Ctrl-C, after the chunk; `draws_so_far()` has what was drawn.
 
         Warns:
-            NotConverged: where R-hat or effective sample sizes say so.
+            NotConverged: where R-hat, effective sample sizes or divergences say so.
         """
         refuse_datasets(x, type(self).__name__)
         if resume and checkpoint is None:
@@ -137,7 +137,7 @@ class _Hamiltonian(Inference):
             self.history = chains.history
             chains.run(_also_told(progress, chains.schedule.total, after_chunk))
         draws = self.draws_so_far()
-        if not draws.metadata["converged"]:
+        if not draws.metadata["converged"] or draws.metadata["divergences"]:
             warnings.warn(draws.metadata["message"], NotConverged, stacklevel=2)
         return draws
 

@@ -55,7 +55,9 @@ class Prediction:
         if len(kinds) != 1:
             expected = "predictions of the same rows, draws and likelihood"
             raise invalid("predictions", expected, sorted(kinds))
-        return cls(np.concatenate([one.parameters for one in predictions]), predictions[0].likelihood)
+        told = [one.metadata for one in predictions]
+        metadata = {"members": told} if any(told) else None
+        return cls(np.concatenate([one.parameters for one in predictions]), predictions[0].likelihood, metadata)
 
     def __repr__(self) -> str:
         return f"<Prediction of {self.num_rows} rows by {self.num_samples} draws, {type(self.likelihood).__name__}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,13 +18,14 @@ from tfbnn.evaluation import Distance, agreement, crps, distance, score
 from tfbnn.inference.base import own_likelihood
 from tfbnn.prediction import Prediction, predict_distribution
 from tfbnn.recipes.method import METHODS
-from tfbnn.recipes.run import PreparedData, build_method, fit_method, prepare_data
+from tfbnn.recipes.run import PreparedData, Progress, build_method, fit_method, prepare_data
 from tfbnn.recipes.spec import Recipe
 
 GOLD = "NUTS"
 QUICK_METHODS = tuple(name for name in METHODS if name not in (GOLD, "HMC"))
 FAR = 3.0  # far rows lie so many times as far from the centre of the training rows as held-out rows do
 GOLD_DRAWS = 1000
+SHARED = ("data", "likelihood")  # sections
 TIMED_ROWS, TIMED_ROUNDS = 1000, 3
 
 
@@ -88,8 +90,8 @@ def contestants(
     Args:
         path: of the recipe.
         methods: "METHOD", or "METHOD key=value ...": a key without a dot is an option of the method, one with a dot
-            a setting of the recipe ("VariationalInference model.posterior=FullCovariance"). The first of NUTS is the
-            gold; where there is none, NUTS as it is.
+            a setting of the recipe ("VariationalInference model.layer=DenseReparameterization"), but for data and
+            likelihood, which all share. The first of NUTS is the gold; where there is none, NUTS as it is.
         overrides: settings of all.
         allow_imports: as in `Recipe.from_yaml`.
 
@@ -111,15 +113,27 @@ def _settings(spec: str) -> list[str]:
     method, *settings = spec.split() or [""]
     if method not in METHODS:
         raise invalid("--methods", f"methods, each one of {', '.join(METHODS)}, with or without key=value", spec)
+    shared = next((setting for setting in settings if setting.split(".")[0] in SHARED), None)
+    if shared:
+        raise invalid("--methods", "settings of one method", shared, f"All share it: --set {shared}.")
     return [f"inference.method={method}", *(s if "." in s.split("=")[0] else f"inference.{s}" for s in settings)]
 
 
-def compare(entries: list[Contestant], tell: Callable[[str], None] = lambda label: None) -> Iterator[Result]:
+def compare(
+    entries: list[Contestant],
+    tell: Callable[[str], None] = lambda label: None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[str, int, int], None] = lambda label, steps, total: None,
+) -> Iterator[Result]:
     """Trains and measures each entry; the first is the gold, and one that fails tells why.
 
     Args:
         entries: of `contestants`.
         tell: called with the label of each before it is trained.
+        checkpoint: folder for the state of the gold, which takes longest; None: none is kept.
+        resume: the gold goes on from there, or is taken from there where it had ended.
+        progress: told (label, steps made, of how many) by methods that sample.
 
     Raises:
         InvalidInput: where the data cannot be read, or the gold fails.
@@ -131,7 +145,11 @@ def compare(entries: list[Contestant], tell: Callable[[str], None] = lambda labe
     for entry in entries:
         tell(entry.label)
         try:
-            result, predictions = _measure(entry, data, {"near": near, "far": far}, y, gold)
+            kept = None if gold else checkpoint
+            going_on = resume and kept is not None
+            told = _labelled(progress, entry.label)
+            fit = functools.partial(fit_method, checkpoints=kept, resume=going_on, progress=told)
+            result, predictions = _measure(entry, data, {"near": near, "far": far}, y, gold, fit)
         except (InvalidInput, FloatingPointError) as error:
             if not gold:
                 raise
@@ -139,6 +157,16 @@ def compare(entries: list[Contestant], tell: Callable[[str], None] = lambda labe
             continue
         gold = gold or predictions
         yield result
+
+
+def check_options(entries: list[Contestant], data: PreparedData) -> None:
+    """Raises where a method refuses its options, before the first one is trained."""
+    for entry in entries:
+        build_method(entry.recipe, dataclasses.replace(data, likelihood=own_likelihood(data.likelihood)))
+
+
+def _labelled(progress: Callable[[str, int, int], None], label: str) -> Progress:
+    return lambda made, of_how_many, numbers: progress(label, made, of_how_many)
 
 
 def far_rows(data: PreparedData) -> np.ndarray:
@@ -153,13 +181,18 @@ def far_rows(data: PreparedData) -> np.ndarray:
 
 
 def _measure(
-    entry: Contestant, data: PreparedData, rows: dict[str, np.ndarray], y: np.ndarray, gold: dict[str, Prediction]
+    entry: Contestant,
+    data: PreparedData,
+    rows: dict[str, np.ndarray],
+    y: np.ndarray,
+    gold: dict[str, Prediction],
+    fit: Callable[..., Draws],
 ) -> tuple[Result, dict[str, Prediction]]:
     recipe = entry.recipe
     data = dataclasses.replace(data, likelihood=own_likelihood(data.likelihood))
     method = build_method(recipe, data)
     begin = time.perf_counter()
-    draws = fit_method(recipe, data, method, checkpoints=False)
+    draws = fit(recipe, data, method)
     seconds = time.perf_counter() - begin
     num_samples = draws.at_most(recipe.prediction.num_samples if gold else GOLD_DRAWS)
     predictions = {name: predict_distribution(draws, x, num_samples) for name, x in rows.items()}

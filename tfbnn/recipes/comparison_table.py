@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 from tfbnn.core.checks import invalid
@@ -63,16 +65,24 @@ def report(results: list[Result]) -> str:
     return "\n".join([*lines, "", LEGEND, "", verdict(results), "", *said]).rstrip() + "\n"
 
 
-def write_report(folder: Path, results: list[Result], text: str, recipe: Recipe) -> list[Path]:
-    """Writes comparison.md and comparison.json; returns their paths."""
-    about = {"recipe": recipe.resolved(), "results": [result.numbers() for result in results]}
-    contents = {"comparison.md": text, "comparison.json": json.dumps(about, indent=1) + "\n"}
+def check_folder(folder: Path) -> Path:
+    """Returns the folder, which is made where it is not there; raises where nothing can be written to it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            (folder / name).write_text(content, encoding="utf-8")
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
     except OSError as error:
         raise invalid("--output", "a folder that can be written to", str(folder), f"{error.strerror}.") from None
+
+
+def write_report(folder: Path, results: list[Result], text: str, recipe: Recipe) -> list[Path]:
+    """Writes comparison.md and comparison.json, each whole; returns their paths."""
+    about = {"recipe": recipe.resolved(), "results": [result.numbers() for result in results]}
+    contents = {"comparison.md": text, "comparison.json": json.dumps(about, indent=1) + "\n"}
+    for name, content in contents.items():
+        temporary = folder / f".writing-{name}"
+        temporary.write_text(content, encoding="utf-8")
+        os.replace(temporary, folder / name)
     return [folder / name for name in contents]
 
 
@@ -98,6 +108,7 @@ def verdict(results: list[Result]) -> str:
     found = f"{closest.label} (total variation {total(closest):.2f}, {spread})"
     told = [*doubt, f"Closest to {GOLD}'s predictions, near and far: {found}."]
     if quickest is not closest:
-        told.append(f"Nearly as close, as unsure, and quicker to predict: {quickest.label} ({total(quickest):.2f}).")
+        quicker = " and quicker to predict" if quickest.seconds_per_1000 < closest.seconds_per_1000 else ""
+        told.append(f"Nearly as close, about as unsure as {GOLD}{quicker}: {quickest.label} ({total(quickest):.2f}).")
     told.append(f"Highest log likelihood of held-out rows: {best.label} ({best.scores['log_likelihood']:.3f} nats).")
     return " ".join(told)

@@ -122,7 +122,7 @@ def run_recipe(
     _check_export_path(recipe)
     data = prepare_data(recipe) if data is None else data
     method = build_method(recipe, data)
-    draws = fit_method(recipe, data, method, callbacks, verbose, resume, progress=progress)
+    draws = fit_method(recipe, data, method, callbacks, verbose, resume, checkpoint_path(recipe), progress)
     x, y = data.arrays(data.held_out)
     calibrated = calibrate(recipe, _calibration_part(recipe, data, draws), data.target.labels)
     prediction = calibrated(predict_distribution(draws, x, draws.at_most(recipe.prediction.num_samples)))
@@ -276,10 +276,10 @@ def fit_method(
     callbacks: Sequence[Any] = (),
     verbose: Any = 0,
     resume: bool = False,
-    checkpoints: bool = True,
+    checkpoints: Path | None = None,
     progress: Progress | None = None,
 ) -> Draws:
-    """Trains or samples; the method then has the `history`."""
+    """Trains or samples; the method then has the `history`. Its state is kept in the folder `checkpoints`, if any."""
     spec = recipe.training
     x, y = data.arrays(data.train)
     kept, watched = validation_split(recipe, len(x))
@@ -298,16 +298,15 @@ def fit_method(
             callbacks=list(callbacks),
             patience=spec.patience,
             verbose=verbose,
-            **(_checkpoints(recipe, method, resume) if checkpoints else {}),
+            **_checkpoints(recipe, method, checkpoints, resume),
             **({"progress": progress} if method.tells_progress else {}),
         )
 
 
-def _checkpoints(recipe: Recipe, method: Inference, resume: bool) -> dict[str, Any]:
+def _checkpoints(recipe: Recipe, method: Inference, folder: Path | None, resume: bool) -> dict[str, Any]:
     """Where the state of a training is kept; of a method that keeps none, nothing."""
-    if method.keeps_checkpoints:
-        every = recipe.training.checkpoint_every
-        return {"checkpoint": checkpoint_path(recipe), "checkpoint_every": every, "resume": resume}
+    if method.keeps_checkpoints and folder is not None:
+        return {"checkpoint": folder, "checkpoint_every": recipe.training.checkpoint_every, "resume": resume}
     if resume:
         kept = [name for name, known in METHODS.items() if known.keeps_checkpoints]
         raise invalid("--resume", f"a method that keeps checkpoints ({', '.join(kept)})", recipe.inference)

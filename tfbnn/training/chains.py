@@ -330,11 +330,11 @@ class KeptChains:
         """Where interrupted chains stand."""
         schedule = self._chains.schedule
         stands = f"Sampling stopped after step {steps} of {schedule.total} ({schedule.warmup} of them warm-up)"
-        drawn = "In Python, draws_so_far() gives what was drawn."
+        drawn = "In Python, draws_so_far() gives what was drawn." if steps > schedule.warmup else ""
         if self._checkpoints is None:
-            return f"{stands}; {drawn} With checkpoint=FOLDER it could go on."
+            return f"{stands}. {drawn} With checkpoint=FOLDER it could go on.".replace("  ", " ")
         go_on = "To go on: resume=True, or `tfbnn train ... --resume`."
-        return f"{stands}; its state is kept in {self._checkpoints.folder}. {go_on} {drawn}"
+        return f"{stands}; its state is kept in {self._checkpoints.folder}. {go_on} {drawn}".rstrip()
 
 
 def _told_apart_by(chains: Chains) -> dict[str, Any]:
