@@ -110,7 +110,7 @@ def test_the_decision_of_least_expected_cost_is_cheapest_where_probabilities_are
         (lambda: refer_share(of_numbers(), 1.0), "`refer`"),
         (
             lambda: refer_share(of_two(np.full(20, 0.7)), 0.2),
-            "told from the others.*certain 100% of them equally unsure",
+            "told from the others.*certain 100% of them",
         ),
         (lambda: refer_for_risk(of_numbers(), np.zeros(50), 0.1), "`risk`.*share"),
         (lambda: refer_for_risk(of_two(np.full(30, 0.9)), np.zeros(30), 0.1), "refers everything"),
