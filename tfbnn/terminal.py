@@ -208,24 +208,37 @@ def _told(value: Any) -> str:
 
 
 _SCORES = {
-    "log_likelihood": "log likelihood of the predictive, nats a row (higher is better)",
+    "log_likelihood": "log likelihood, nats a row (higher is better)",
     "rmse": "root mean squared error, units of the target",
     "mae": "mean absolute error, units of the target",
+    "crps": "CRPS, units of the target (lower is better)",
     "coverage": "{level:.0%} intervals that hold the target",
-    "interval_width": "mean width of the {level:.0%} interval, units of the target",
+    "interval_width": "mean width of the {level:.0%} interval",
+    "interval_score": "{level:.0%} interval score (lower is better)",
     "accuracy": "accuracy",
     "brier": "Brier score (lower is better)",
+    "ece": "calibration error, debiased (0 is best)",
+    "aurc": "area under risk-coverage (lower is better)",
 }
 
 
-def print_scores(scores: dict[str, float], title: str, level: float) -> None:
-    """Prints scores by name, each with its unit."""
-    table = empty_table(title, "")
+def print_scores(scores: dict[str, float], title: str, level: float, intervals: dict[str, Any] | None = None) -> None:
+    """Prints scores by name, each with its unit, and its bootstrap interval (`Estimate`) where there are such."""
+    table = empty_table(title, "", *(["95 % interval"] if intervals else []))
     for name, text in _SCORES.items():
         if name in scores:
-            value = f"{scores[name]:.1%}" if name in ("coverage", "accuracy") else f"{scores[name]:.4g}"
-            table.add_row(text.format(level=level), value)
+            ends = [intervals[name].lower, intervals[name].upper] if intervals else []
+            value, *ends = _alike([scores[name], *ends], is_share=name in ("coverage", "accuracy"))
+            table.add_row(text.format(level=level), value, *([" to ".join(ends)] if ends else []))
     out.print(table)
+
+
+def _alike(values: list[float], is_share: bool) -> list[str]:
+    """With as many decimals as give the first four digits."""
+    if is_share:
+        return [f"{value:.1%}" for value in values]
+    size = math.floor(math.log10(abs(values[0]))) if values[0] and math.isfinite(values[0]) else 0
+    return [f"{value:.{min(max(3 - size, 0), 5)}f}" for value in values]
 
 
 def known_target(served: Any, frame: Any) -> dict[str, Any]:
