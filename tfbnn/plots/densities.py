@@ -45,7 +45,7 @@ def plot_densities(prediction: Prediction, rows: Sequence[int] = (0, 1, 2), y: A
     for axis, row in zip(axes, rows, strict=True):
         _draw_row(axis, Prediction(prediction.parameters[:, [row]], prediction.likelihood))
         if targets is not None:
-            axis.axvline(targets[row], color=ORANGE, linewidth=1.6, label="the target")
+            _mark(axis, targets[row], with_line=_is_dense(prediction))
         axis.set_title(f"row {row}", fontsize=9, loc="left")
         axis.set_ylim(bottom=0)
     figure.supxlabel("class" if prediction.likelihood.is_classifier else "target", fontsize=9)
@@ -82,6 +82,15 @@ def _draw_row(axis: Any, row: Prediction) -> None:
         axis.fill_between(values, _density(row, values), color=BLUE, alpha=0.45, linewidth=0, label="all draws")
     else:
         axis.bar(values, _density(row, values), color=BLUE, alpha=0.6, width=0.8, label="all draws")
+
+
+def _mark(axis: Any, target: float, with_line: bool) -> None:
+    """The target: a line through the density, or, where it would hide a bar, a mark above it."""
+    if with_line:
+        axis.axvline(target, color=ORANGE, linewidth=1.6, label="the target")
+        return
+    above = axis.get_xaxis_transform()
+    axis.plot(target, 1.02, "v", transform=above, color=ORANGE, clip_on=False, linestyle="none", label="the target")
 
 
 def _density(row: Prediction, values: np.ndarray) -> np.ndarray:

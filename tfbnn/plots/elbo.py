@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfbnn.core.checks import invalid
-from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, panels
+from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, legend_above, panels, read_logarithms
 
 SETTLING = 0.1  # share of the epochs, the first ones, whose values need not fit on the axis
 TERMS = {
@@ -60,10 +60,10 @@ def _draw_terms(axis: Any, named: dict[str, np.ndarray]) -> None:
     }
     for name, values in shown.items():
         label, colour = TERMS[name]
-        axis.plot(_epochs(values), values, color=colour, linewidth=1.3, label=label)
+        axis.plot(_epochs(values), values, color=colour, linewidth=1.0, label=label)
     _fit(axis, list(shown.values()))
     axis.set_ylabel("training rows, nats", fontsize=9)
-    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    legend_above(axis, columns=2)
 
 
 def _draw_kl(axis: Any, named: dict[str, np.ndarray]) -> None:
@@ -72,8 +72,9 @@ def _draw_kl(axis: Any, named: dict[str, np.ndarray]) -> None:
     for i, (layer, values) in enumerate(layers.items() if len(layers) > 1 else ()):
         axis.plot(_epochs(values), values, color=(BLUE, ORANGE, GREY)[i % 3], linewidth=1.1, label=layer)
     axis.set_yscale("log")
+    read_logarithms(axis.yaxis)
     axis.set_ylabel("KL(q || p), nats", fontsize=9)
-    axis.legend(fontsize=8, frameon=False, loc="upper right")
+    legend_above(axis, columns=3)
 
 
 def _draw_validation(axis: Any, named: dict[str, np.ndarray]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import BLUE, GREY, panels
+from tfbnn.plots.base import BLUE, GREY, legend_above, panels
 from tfbnn.prediction import Prediction
 from tfbnn.prediction.pit import pit
 
@@ -40,10 +40,11 @@ def plot_pit(prediction: Prediction, y: Any, bins: int = BINS, seed: int = 0) ->
     figure, [axis] = panels(1, 1, 4.4, 2.8)
     expected = len(u) / bins
     half = Z * np.sqrt(expected * (1.0 - 1.0 / bins))
-    axis.axhspan(max(expected - half, 0), expected + half, color=GREY, alpha=0.2, linewidth=0)
-    axis.axhline(expected, color=GREY, linewidth=1.0, linestyle="--")
-    axis.hist(u, bins=bins, range=(0, 1), color=BLUE, rwidth=0.92)
+    axis.axhspan(max(expected - half, 0), expected + half, color=GREY, alpha=0.2, linewidth=0, label="95 % band")
+    axis.axhline(expected, color=GREY, linewidth=1.0, linestyle="--", label="expected")
+    axis.hist(u, bins=bins, range=(0, 1), color=BLUE, rwidth=0.92, label="targets")
     axis.set_xlim(0, 1)
     axis.set_xlabel("probability that was given to values below the target", fontsize=9)
-    axis.set_ylabel("targets (grey: 95 % of right models)", fontsize=9)
+    axis.set_ylabel("targets in the bin", fontsize=9)
+    legend_above(axis, columns=3)
     return figure

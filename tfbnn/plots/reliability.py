@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, panels
+from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, legend_above, panels
 from tfbnn.prediction import Prediction
 from tfbnn.prediction.pit import pit
 from tfbnn.prediction.reliability import Reliability, reliability
@@ -44,17 +44,19 @@ def plot_reliability(prediction: Prediction, y: Any, bins: int = BINS, scheme: s
     probabilities = prediction.probabilities
     two = probabilities.shape[1] == 2
     found = reliability(probabilities[:, 1] if two else probabilities, y, bins, scheme)
-    return _of_classes(found, "class 1" if two else "the likeliest class")
+    words = ("class 1", "share of rows of class 1") if two else ("the likeliest class", "share in which it was right")
+    return _of_classes(found, *words)
 
 
-def _of_classes(found: Reliability, what: str) -> Any:
-    figure, (upper, lower) = panels(2, 1, 3.6, 2.2, sharex=True, height_ratios=(3, 1))
+def _of_classes(found: Reliability, what: str, share: str) -> Any:
+    figure, (upper, lower) = panels(2, 1, 4.2, 2.3, sharex=True, height_ratios=(3, 1))
     _diagonal(upper)
     below, above = _wilson(found)
-    upper.vlines(found.confidence, below, above, color=BLUE, linewidth=1.2)
-    upper.plot(found.confidence, found.frequency, "o-", color=BLUE, markersize=4, linewidth=1.2)
-    upper.set_ylabel("share in which it was so", fontsize=9)
-    lower.vlines(found.confidence, 0, found.count, color=INK, linewidth=4)
+    upper.vlines(found.confidence, below, above, color=BLUE, linewidth=1.2, alpha=0.7, label="95 % interval")
+    upper.plot(found.confidence, found.frequency, "o", color=BLUE, markersize=5, clip_on=False, zorder=3)
+    upper.set_ylabel(share, fontsize=9)
+    legend_above(upper, columns=2)
+    lower.bar(found.confidence, found.count, width=0.02, color=INK, clip_on=False)
     lower.set_ylim(bottom=0)
     lower.set_ylabel("rows", fontsize=9)
     lower.set_xlabel(f"predicted probability of {what}", fontsize=9)
@@ -70,21 +72,21 @@ def _wilson(found: Reliability) -> tuple[np.ndarray, np.ndarray]:
 
 def _of_numbers(u: np.ndarray) -> Any:
     """The empirical distribution function of the PIT values u [B, T]; of several targets, a line each."""
-    figure, [axis] = panels(1, 1, 3.6, 3.4)
+    figure, [axis] = panels(1, 1, 4.2, 3.8)
     _diagonal(axis)
     q = np.linspace(0.0, 1.0, 101)
     half = Z * np.sqrt(q * (1 - q) / len(u))
-    axis.fill_between(q, q - half, q + half, color=GREY, alpha=0.2, linewidth=0, label="95 % of right models")
+    axis.fill_between(q, q - half, q + half, color=GREY, alpha=0.2, linewidth=0, label="95 % band")
     for t in range(u.shape[1]):
         below = np.searchsorted(np.sort(u[:, t]), q, side="right") / len(u)
-        axis.plot(q, below, color=(BLUE, ORANGE)[t % 2], linewidth=1.4, label="this one" if t == 0 else None)
+        axis.plot(q, below, color=(BLUE, ORANGE)[t % 2], linewidth=1.4, label="targets" if t == 0 else None)
     axis.set_xlabel("probability that the target lies below", fontsize=9)
     axis.set_ylabel("share of targets that do", fontsize=9)
-    axis.legend(fontsize=8, frameon=False, loc="upper left")
+    legend_above(axis, columns=3)
     return figure
 
 
 def _diagonal(axis: Any) -> None:
-    axis.plot((0, 1), (0, 1), color=GREY, linewidth=1.0, linestyle="--")
+    axis.plot((0, 1), (0, 1), color=GREY, linewidth=1.0, linestyle="--", label="perfectly calibrated")
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)

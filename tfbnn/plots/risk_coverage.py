@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import BLUE, GREY, ORANGE, panels
+from tfbnn.plots.base import BLUE, GREY, ORANGE, legend_above, panels
 from tfbnn.prediction import Prediction
 from tfbnn.prediction.risk_coverage import certainty as own_certainty
 from tfbnn.prediction.risk_coverage import losses, risk_coverage
@@ -38,7 +38,7 @@ def plot_risk_coverage(prediction: Prediction, y: Any, certainty: Any = None) ->
         "best order: largest losses first": (ORANGE, risk_coverage(loss, -loss)),
     }
     is_classifier = prediction.likelihood.is_classifier
-    figure, [axis] = panels(1, 1, 4.4, 3.2)
+    figure, [axis] = panels(1, 1, 4.4, 3.4)
     for label, (colour, curve) in curves.items():
         risk = curve.risk if is_classifier else np.sqrt(curve.risk)
         axis.plot(curve.coverage, risk, color=colour, linewidth=1.4, label=label)
@@ -50,9 +50,9 @@ def plot_risk_coverage(prediction: Prediction, y: Any, certainty: Any = None) ->
         axis.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     axis.set_xlabel("share of the rows that are kept", fontsize=9)
     axis.set_ylabel(
-        "error rate of those kept" if is_classifier else "RMSE of those kept, units of the target", fontsize=9
+        "error rate of those kept" if is_classifier else "RMSE of those kept\n(units of the target)", fontsize=9
     )
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=1, fontsize=8, frameon=False)
+    legend_above(axis)
     return figure
 
 
