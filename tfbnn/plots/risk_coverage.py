@@ -35,7 +35,7 @@ def plot_risk_coverage(prediction: Prediction, y: Any, certainty: Any = None) ->
     loss = losses(prediction, y)
     curves = {
         "least certain referred first": (BLUE, risk_coverage(loss, _or_own(certainty, prediction))),
-        "best order: largest losses first": (ORANGE, risk_coverage(loss, -loss)),
+        "best order: largest losses referred first": (ORANGE, risk_coverage(loss, -loss)),
     }
     is_classifier = prediction.likelihood.is_classifier
     figure, [axis] = panels(1, 1, 4.4, 3.4)
