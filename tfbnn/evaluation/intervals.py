@@ -82,6 +82,6 @@ def interval_quality(prediction: Prediction, y: Any, levels: Sequence[float] = L
 
 
 def _quality(lower: np.ndarray, upper: np.ndarray, y: np.ndarray, level: float) -> IntervalQuality:
+    scores = interval_score(lower, upper, y, level)  # which refuses another number of rows
     inside, width = (lower <= y) & (y <= upper), upper - lower
-    scores = interval_score(lower, upper, y, level)
     return IntervalQuality(level, float(inside.mean()), float(width.mean()), float(scores.mean()))

@@ -52,7 +52,7 @@ def detection(scores_in: Any, scores_out: Any) -> Detection:
 
     parts = [_checked("scores_in", scores_in), _checked("scores_out", scores_out)]
     scores, is_out = np.concatenate(parts), np.repeat([0, 1], [len(part) for part in parts])
-    passed_out, passed_in, _ = metrics.roc_curve(1 - is_out, -scores)
+    passed_out, passed_in, _ = metrics.roc_curve(1 - is_out, -scores, drop_intermediate=False)
     return Detection(
         auroc=float(metrics.roc_auc_score(is_out, scores)),
         aupr_out=float(metrics.average_precision_score(is_out, scores)),

@@ -48,7 +48,7 @@ def test_reliability_of_classes_shows_its_bins(prediction, tmp_path):
 def test_reliability_of_numbers_is_the_share_below_each_quantile(tmp_path):
     [axis] = written(plots.plot_reliability(NUMBERS, Y), tmp_path)
     q, share = line(axis, "targets").get_data()
-    at = np.searchsorted(q, 0.3)
+    at = np.argmin(np.abs(q - 0.3))
     assert share[at] == pytest.approx(np.mean(NUMBERS.quantile(0.3)[:, 0] >= Y))
 
 
@@ -66,7 +66,7 @@ def test_risk_coverage_ends_at_the_risk_of_all(tmp_path):
 def test_pit_counts_every_target(tmp_path):
     for prediction, y in ((NUMBERS, Y), (COUNTS, RNG.integers(0, 6, B))):
         [axis] = written(plots.plot_pit(prediction, y, bins=5), tmp_path)
-        assert sum(bar.get_height() for bar in axis.patches if bar.get_height() >= 1 and bar.get_width() < 0.3) == B
+        assert sum(bar.get_height() for bar in axis.containers[0]) == B
 
 
 def test_densities_are_those_of_the_mixture(tmp_path):
