@@ -15,6 +15,7 @@ NAMES = {
     "methods": "what ensembles, SWAG and Laplace cost over plain training, and how long NUTS takes",
     "peers": "tfbnn, a plain Keras net, tfp.layers, bayesian-torch and blitz side by side: prediction and training",
     "diabetes": "the recipe's error, coverage and KL on random splits, beside ridge regression",
+    "evaluation": "the pictures of docs/evaluation.md",
 }
 
 

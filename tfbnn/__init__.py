@@ -35,6 +35,7 @@ _LAZY = {
     "Recipe": ("tfbnn.recipes", "Recipe"),
     "export_saved_model": ("tfbnn.export", "export_saved_model"),
     "load_saved_model": ("tfbnn.export", "load_saved_model"),
+    "plots": ("tfbnn.plots", None),
     "run_recipe": ("tfbnn.recipes", "run_recipe"),
     "select": ("tfbnn.training", "select"),
     "train": ("tfbnn.training", "train"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import re
 import shutil
@@ -216,11 +218,25 @@ def compare(
 
 
 @app.command()
-def evaluate(model: Model, rows: Rows) -> None:
-    """Score a SavedModel on the rows of a CSV or Parquet file."""
+def evaluate(
+    model: Model,
+    rows: Rows,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="OUT", help="Write the scores too: OUT.json or OUT.csv."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+) -> None:
+    """Score a SavedModel on the rows of a CSV or Parquet file.
+
+    Each score comes with the interval in which it would lie on other rows of the same kind (bootstrap, 95 %).
+    """
+    _refuse_output(output, overwrite)
+    if output is not None and output.suffix not in (".json", ".csv"):
+        raise invalid("--output", "a name that ends in .json or .csv", str(output))
     with _quiet_start():
         from tfbnn.data import Target
-        from tfbnn.evaluation import score, score_decisions
+        from tfbnn.evaluation import score_decisions, score_intervals
         from tfbnn.export import load_saved_model
     served = load_saved_model(model)
     spec = _from_recipe(served)["data"]
@@ -233,8 +249,13 @@ def evaluate(model: Model, rows: Rows) -> None:
     level = served.about["model"]["level"]
     with _told_of_columns(rows, served):
         prediction = served.predict_distribution(frame)
-    scores = score(prediction, y, level) | score_decisions(prediction, y, served.conformal, served.decision)
-    print_scores(scores, f"Scores of {scores['rows']:.0f} rows", level)
+    found = score_intervals(prediction, y, level)
+    decided = score_decisions(prediction, y, served.conformal, served.decision)
+    scores = {name: estimate.value for name, estimate in found.items()} | decided
+    print_scores(scores, f"Scores of {prediction.num_rows} rows", level, found)
+    if output is not None:
+        _write_scores(output, found, decided)
+        out.print(escape(f"Scores written to {output}"), soft_wrap=True)
 
 
 @app.command()
@@ -423,6 +444,25 @@ def _write_predictions(output: Path, frame: Any, named: dict[str, Any]) -> None:
     prefix = "prediction_" if set(named) & set(frame.columns) else ""
     predictions = pd.DataFrame(named).add_prefix(prefix)
     write_frame(pd.concat([frame, predictions], axis=1), output, "--output")
+
+
+def _write_scores(output: Path, found: dict[str, Any], decided: dict[str, float]) -> None:
+    """A score a row, or a key of JSON: value, lower, upper (of decisions the value); whole or not at all."""
+    import pandas as pd
+
+    numbers = {name: dataclasses.asdict(estimate) for name, estimate in found.items()}
+    numbers |= {name: {"value": value} for name, value in decided.items()}
+    table = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("score")
+    text = table.to_csv() if output.suffix == ".csv" else json.dumps(numbers, indent=1) + "\n"
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, output)
+    except OSError as error:
+        raise invalid("--output", "a file that can be written", str(output), f"{error.strerror or error}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _works(device: str) -> bool:

@@ -210,13 +210,17 @@ def _told(value: Any) -> str:
 
 
 _SCORES = {
-    "log_likelihood": "log likelihood of the predictive, nats a row (higher is better)",
+    "log_likelihood": "log likelihood, nats a row (higher is better)",
     "rmse": "root mean squared error, units of the target",
     "mae": "mean absolute error, units of the target",
+    "crps": "CRPS, units of the target (lower is better)",
     "coverage": "{level:.0%} intervals that hold the target",
-    "interval_width": "mean width of the {level:.0%} interval, units of the target",
+    "interval_width": "mean width of the {level:.0%} interval",
+    "interval_score": "{level:.0%} interval score (lower is better)",
     "accuracy": "accuracy",
     "brier": "Brier score (lower is better)",
+    "ece": "calibration error, debiased (0 is best)",
+    "aurc": "area under risk-coverage (lower is better)",
     "conformal_coverage": "conformal: rows whose truth is told (wanted: {level:.0%})",
     "conformal_width": "conformal: mean width of the interval, units of the target",
     "set_size": "conformal: classes told, on average",
@@ -231,16 +235,26 @@ _COST_OF = "cost_of_"
 _SHARES = ("coverage", "accuracy", "conformal_coverage", "referred", "kept_accuracy")
 
 
-def print_scores(scores: dict[str, float], title: str, level: float) -> None:
-    """Prints scores by name, each with its unit."""
-    table = empty_table(title, "")
+def print_scores(scores: dict[str, float], title: str, level: float, intervals: dict[str, Any] | None = None) -> None:
+    """Prints scores by name, each with its unit, and its bootstrap interval (`Estimate`) where there is one."""
+    table = empty_table(title, "", *(["95 % interval"] if intervals else []))
     actions = [name for name in scores if name.startswith(_COST_OF) and name not in _SCORES]
     in_words = _SCORES | {name: f"  if all were '{name.removeprefix(_COST_OF)}'" for name in actions}
     for name, text in in_words.items():
         if name in scores:
-            value = f"{scores[name]:.1%}" if name in _SHARES else f"{scores[name]:.4g}"
-            table.add_row(escape(text.format(level=level)), value)
+            estimate = (intervals or {}).get(name)
+            ends = [estimate.lower, estimate.upper] if estimate else []
+            value, *ends = _alike([scores[name], *ends], is_share=name in _SHARES)
+            table.add_row(escape(text.format(level=level)), value, *([" to ".join(ends)] if intervals else []))
     out.print(table)
+
+
+def _alike(values: list[float], is_share: bool) -> list[str]:
+    """With as many decimals as give the first four digits."""
+    if is_share:
+        return [f"{value:.1%}" for value in values]
+    size = math.floor(math.log10(abs(values[0]))) if values[0] and math.isfinite(values[0]) else 0
+    return [f"{value:.{min(max(3 - size, 0), 5)}f}" for value in values]
 
 
 def print_calibrated(calibrated: Any, num_rows: int) -> None:

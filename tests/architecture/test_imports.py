@@ -29,6 +29,7 @@ TIERS = [
 TIER = {part: number for number, parts in enumerate(TIERS) for part in parts}
 BASE = {"core": "checks", "data": "columns"}  # the file of a package that its others may import; elsewhere `base`
 SEQUENCES = {"prediction", "training", "recipes", "export"}  # packages of steps: siblings may import each other
+PRODUCTS = {("evaluation", "scores")}  # the one module of a package that is made of its siblings, which none imports
 
 
 # --- reading imports --------------------------------------------------------------------------------------------------
@@ -87,8 +88,8 @@ def breach(importer, imported):
     if importer[0] != imported[0]:
         lower = TIER[imported[0]] < TIER[importer[0]]
         return None if lower else "imports a tier that is not lower"
-    is_package_file = len(importer) == 1
-    if is_package_file or imported[0] in SEQUENCES or imported[-1] == BASE.get(imported[0], "base"):
+    gathers = len(importer) == 1 or (importer in PRODUCTS and imported not in PRODUCTS)
+    if gathers or imported[0] in SEQUENCES or imported[-1] == BASE.get(imported[0], "base"):
         return None
     return "imports a sibling"
 
@@ -144,6 +145,10 @@ def synthetic(**files):
         ({"priors__base": "from tfbnn.posteriors.base import X"}, "not lower"),
         ({"priors__laplace": "from tfbnn.priors.normal import Normal"}, "a sibling"),
         ({"priors__laplace": "from .normal import Normal"}, "a sibling"),
+        (
+            {"evaluation__calibration": "from tfbnn.evaluation.scores import score", "evaluation__scores": ""},
+            "a sibling",
+        ),
         ({"layers__base": "import tfbnn"}, "tfbnn itself"),
         ({"nowhere__x": "from tfbnn.priors.base import X"}, "no tier"),
     ],
@@ -157,6 +162,7 @@ def test_twin_what_the_rule_forbids_is_found(files, why):
     [
         {"layers__dense": "from tfbnn.layers.base import X\nfrom tfbnn.priors import normal"},
         {"priors__laplace": "from tfbnn.priors.base import Prior"},
+        {"evaluation__scores": "from tfbnn.evaluation.calibration import ece", "evaluation__calibration": ""},
         {"training__b": "from tfbnn.training import a"},
         {"priors__normal": "def f():\n    from tfbnn.layers import base"},
         {"priors__normal": "if TYPE_CHECKING:\n    from tfbnn.layers import base"},

@@ -151,8 +151,27 @@ def test_what_was_printed_is_what_evaluate_prints(trained, command):
     again = command.succeeds("evaluate", model, model / "1" / "assets.extra" / "held_out.csv")
     scores = [line for line in done.stdout.split("Scores of the")[1].splitlines() if line.startswith((" ", "9"))]
     scores = [line.split() for line in scores if line.strip() and "─" not in line]
-    assert len(scores) == 6  # the heading among them
-    assert [line for line in scores[1:] if line not in [line.split() for line in again.splitlines()]] == []
+    assert len(scores) == 9  # the heading among them
+    with_intervals = [line.split() for line in again.splitlines()]
+    assert [line for line in scores[1:] if line not in [other[: len(line)] for other in with_intervals]] == []
+    assert all("to" in line[-2] for line in with_intervals if line[:1] == ["root"])
+
+
+def test_scores_are_written_with_their_intervals(trained, command):
+    model = trained[0] / "saved_models" / "clinic"
+    asked = ["evaluate", model, model / "1" / "assets.extra" / "held_out.csv", "-o"]
+    assert "Scores written to scores.json" in command.succeeds(*asked, "scores.json")
+    command.succeeds(*asked, "scores.csv")
+    numbers = json.loads((command.folder / "scores.json").read_text())
+    table = pd.read_csv(command.folder / "scores.csv", index_col="score")
+    assert [*numbers] == [*table.index]
+    for name, row in table.iterrows():
+        assert numbers[name] == pytest.approx(row.to_dict())
+        assert row["lower"] <= row["value"] <= row["upper"]
+    assert "Add --overwrite" in command.is_refused(*asked, "scores.csv")
+    command.succeeds(*asked, "scores.csv", "--overwrite")
+    assert "ends in .json or .csv" in command.is_refused(*asked, "scores.txt")
+    assert "There is no folder" in command.is_refused(*asked, "nowhere/scores.csv")
 
 
 def test_columns_with_brackets_are_printed_as_they_are(trained, command):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow_probability as tfp
 
 from tfbnn.core.checks import invalid
+from tfbnn.evaluation.base import expected_distance
 from tfbnn.prediction import Prediction
 
 MOST_PAIRS = 2**24  # of components and rows that are held at once
@@ -50,16 +50,9 @@ def _of_normals(loc: np.ndarray, scale: np.ndarray, y: np.ndarray) -> np.ndarray
 
 
 def _of_few(loc: np.ndarray, scale: np.ndarray, y: np.ndarray) -> np.ndarray:
-    to_y = _expected_distance(y - loc, scale**2).mean(axis=0)
-    apart = _expected_distance(loc[:, None] - loc[None], scale[:, None] ** 2 + scale[None] ** 2)
+    to_y = expected_distance(y - loc, scale**2).mean(axis=0)
+    apart = expected_distance(loc[:, None] - loc[None], scale[:, None] ** 2 + scale[None] ** 2)
     return to_y - 0.5 * apart.mean(axis=(0, 1))
-
-
-def _expected_distance(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """E|d|, d ~ Normal(mean, variance)."""
-    stddev = np.sqrt(variance)
-    z, unit = mean / stddev, tfp.distributions.Normal(np.float64(0.0), np.float64(1.0))
-    return 2.0 * stddev * unit.prob(z).numpy() + mean * (2.0 * unit.cdf(z).numpy() - 1.0)
 
 
 def _of_samples(z: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,7 +1,23 @@
-"""Pictures of predictions and of methods; needs matplotlib (the extra `plots`)."""
+"""Pictures of predictions, of posteriors and of methods; needs matplotlib (the extra `plots`)."""
 
 from tfbnn.plots.bands import plot_bands
 from tfbnn.plots.classes import plot_classes
 from tfbnn.plots.comparison import plot_comparison
+from tfbnn.plots.densities import plot_densities
+from tfbnn.plots.elbo import plot_elbo
+from tfbnn.plots.pit import plot_pit
+from tfbnn.plots.reliability import plot_reliability
+from tfbnn.plots.risk_coverage import plot_risk_coverage
+from tfbnn.plots.weights import plot_weights
 
-__all__ = ["plot_bands", "plot_classes", "plot_comparison"]
+__all__ = [
+    "plot_bands",
+    "plot_classes",
+    "plot_comparison",
+    "plot_densities",
+    "plot_elbo",
+    "plot_pit",
+    "plot_reliability",
+    "plot_risk_coverage",
+    "plot_weights",
+]

@@ -41,6 +41,13 @@ def in_lines(name: str, width: int = 30) -> str:
     return textwrap.fill(name, width)
 
 
+def legend_above(axis: Any, columns: int = 1) -> None:
+    """A legend over the panel, where it hides nothing."""
+    axis.legend(
+        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, fontsize=8, frameon=False, borderaxespad=0.2
+    )
+
+
 def read_logarithms(axis: Any) -> None:
     """Plain numbers at 1, 2 and 5 of each decade."""
     from matplotlib.ticker import LogLocator, NullFormatter

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfbnn.core.checks import InvalidInput, invalid
 from tfbnn.core.draws import Draws
-from tfbnn.evaluation import Distance, agreement, crps, distance, score
+from tfbnn.evaluation import Distance, agreement, distance, score
 from tfbnn.inference.base import own_likelihood
 from tfbnn.prediction import Prediction, predict_distribution
 from tfbnn.recipes.method import METHODS
@@ -200,7 +200,7 @@ def _measure(
     is_classifier = data.likelihood.is_classifier
     result = Result(
         entry.label,
-        scores=_scores(predictions["near"], y, recipe.prediction.level),
+        scores=score(predictions["near"], y, recipe.prediction.level),
         near=far_from.get("near"),
         far=far_from.get("far"),
         agreement=agreement(predictions["near"], gold["near"]) if gold and is_classifier else None,
@@ -212,13 +212,6 @@ def _measure(
         draws=draws,
     )
     return result, predictions
-
-
-def _scores(prediction: Prediction, y: np.ndarray, level: float) -> dict[str, float]:
-    found = score(prediction, y, level)
-    if not prediction.likelihood.is_classifier:
-        found["crps"] = float(np.mean(crps(prediction, y)))
-    return found
 
 
 def _seconds_to_predict(draws: Draws, x: np.ndarray, num_samples: int) -> float:

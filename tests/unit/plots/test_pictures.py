@@ -1,0 +1,122 @@
+"""Each picture shows the numbers that it is of, and refuses what it cannot show."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import tfbnn
+from tfbnn import likelihoods
+from tfbnn.core.checks import InvalidInput
+from tfbnn.prediction import NetworkDraws, Prediction, StoredDraws
+
+pytest.importorskip("matplotlib", reason="needs the extra tfbnn[plots]")
+from tfbnn import plots
+
+RNG = np.random.default_rng(0)
+B = 60
+LOC = RNG.normal(5.0, 1.0, [20, B])
+NUMBERS = Prediction(np.stack([LOC, np.full([20, B], 1.5)], axis=-1), likelihoods.Normal())
+Y = RNG.normal(5.0, 1.8, B)
+TWO = Prediction(RNG.normal(0.0, 2.0, [20, B, 1]), likelihoods.Bernoulli())
+THREE = Prediction(RNG.normal(0.0, 2.0, [20, B, 3]), likelihoods.Categorical(3))
+COUNTS = Prediction(np.log(RNG.gamma(3.0, 1.0, [20, B, 1])), likelihoods.Poisson())
+CLASSES = RNG.integers(0, 2, B)
+
+
+def written(figure, tmp_path):
+    """The panels that are seen, after the figure was drawn."""
+    figure.savefig(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 2000
+    return [axis for axis in figure.axes if axis.get_visible()]
+
+
+def line(axis, label):
+    return next(found for found in axis.lines if found.get_label() == label)
+
+
+@pytest.mark.parametrize("prediction", [TWO, THREE], ids=["two", "three"])
+def test_reliability_of_classes_shows_its_bins(prediction, tmp_path):
+    upper, lower = written(plots.plot_reliability(prediction, CLASSES), tmp_path)
+    p = prediction.probabilities
+    bins = tfbnn.evaluation.reliability(p[:, 1] if prediction is TWO else p, CLASSES, 10)
+    shown = upper.lines[-1].get_xydata()
+    np.testing.assert_allclose(shown, np.stack([bins.confidence, bins.frequency], axis=1))
+    assert [bar.get_height() for bar in lower.patches] == list(bins.count)
+
+
+def test_reliability_of_numbers_is_the_share_below_each_quantile(tmp_path):
+    [axis] = written(plots.plot_reliability(NUMBERS, Y), tmp_path)
+    q, share = line(axis, "targets").get_data()
+    at = np.argmin(np.abs(q - 0.3))
+    assert share[at] == pytest.approx(np.mean(NUMBERS.quantile(0.3)[:, 0] >= Y))
+
+
+def test_risk_coverage_ends_at_the_risk_of_all(tmp_path):
+    [axis] = written(plots.plot_risk_coverage(NUMBERS, Y), tmp_path)
+    rmse = np.sqrt(np.mean((NUMBERS.mean[:, 0] - Y) ** 2))
+    for found in axis.lines[:2]:
+        assert found.get_ydata()[-1] == pytest.approx(rmse)
+    [axis] = written(plots.plot_risk_coverage(TWO, CLASSES, -TWO.mutual_information), tmp_path)
+    assert axis.lines[0].get_ydata()[-1] == pytest.approx(np.mean(TWO.probabilities.argmax(axis=1) != CLASSES))
+    with pytest.raises(InvalidInput, match="`certainty`"):
+        plots.plot_risk_coverage(TWO, CLASSES, np.ones(3))
+
+
+def test_pit_counts_every_target(tmp_path):
+    for prediction, y in ((NUMBERS, Y), (COUNTS, RNG.integers(0, 6, B))):
+        [axis] = written(plots.plot_pit(prediction, y, bins=5), tmp_path)
+        assert sum(bar.get_height() for bar in axis.containers[0]) == B
+
+
+def test_densities_are_those_of_the_mixture(tmp_path):
+    axes = written(plots.plot_densities(NUMBERS, [3, 7], Y), tmp_path)
+    assert [axis.get_title(loc="left") for axis in axes] == ["row 3", "row 7"]
+    corners = axes[0].collections[0].get_paths()[0].vertices
+    area = np.trapezoid(*corners[1:201, ::-1].T)
+    assert area == pytest.approx(1.0, abs=0.02)
+    heights = [bar.get_height() for bar in written(plots.plot_densities(THREE, [0]), tmp_path)[0].patches]
+    np.testing.assert_allclose(heights, THREE.probabilities[0], rtol=1e-5)
+    assert written(plots.plot_densities(COUNTS, [0], np.arange(B)), tmp_path)
+
+
+@pytest.mark.parametrize("rows", [[], [B], [-1], [0.5]])
+def test_rows_that_there_are_not_are_refused(rows):
+    with pytest.raises(InvalidInput, match="`rows`"):
+        plots.plot_densities(NUMBERS, rows)
+
+
+HISTORY = {"elbo": [-90.0, -50.0, -40.0], "log_likelihood": [-60.0, -35.0, -30.0], "kl": [30.0, 15.0, 10.0]}
+
+
+def test_elbo_shows_its_terms(tmp_path):
+    parts = {"kl/a": [20.0, 10.0, 7.0], "kl/b": [10.0, 5.0, 3.0], "val_log_likelihood": [-2.0, -1.0, -0.9]}
+    axes = written(plots.plot_elbo(pd.DataFrame({**HISTORY, **parts})), tmp_path)
+    assert len(axes) == 3
+    np.testing.assert_allclose(line(axes[0], "ELBO").get_ydata(), HISTORY["elbo"])
+    assert [found.get_label() for found in axes[1].lines] == ["all layers", "a", "b"]
+    [alone] = written(plots.plot_elbo({"log_likelihood": [-60.0, -30.0], "kl": [0.0, 0.0]}), tmp_path)
+    assert [found.get_label() for found in alone.lines] == ["log likelihood"]  # points have no KL and no ELBO
+    with pytest.raises(InvalidInput, match="`history`"):
+        plots.plot_elbo({"loss": [1.0]})
+
+
+def test_weights_of_layers_and_of_kept_draws(tmp_path):
+    net = keras.Sequential([keras.Input((3,)), tfbnn.layers.DenseFlipout(8), tfbnn.layers.DenseFlipout(1)])
+    for model in (tfbnn.BayesianModel(net, "Normal"), NetworkDraws(net, likelihoods.Normal())):
+        axes = written(plots.plot_weights(model), tmp_path)
+        assert [axis.get_title(loc="left").split(": ")[1] for axis in axes] == ["24 weights", "8 weights"]
+    plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="last")])
+    likelihood = likelihoods.Normal()
+    rest = [np.zeros(variable.shape) for variable in (*plain.trainable_variables[1:], *likelihood.trainable_variables)]
+    kept = StoredDraws(plain, likelihood, [[np.full([3, 1], float(i)), *rest] for i in range(3)])
+    [axis] = written(plots.plot_weights(kept), tmp_path)
+    assert axis.get_title(loc="left") == "last: 3 weights"
+    with pytest.raises(InvalidInput, match="`model`"):
+        plots.plot_weights(plain)
+
+
+@pytest.mark.parametrize("draw", [plots.plot_reliability, plots.plot_risk_coverage, plots.plot_pit])
+def test_targets_that_do_not_fit_are_refused(draw):
+    with pytest.raises(InvalidInput):
+        draw(NUMBERS, np.where(Y > 5, np.nan, Y))

@@ -1,0 +1,60 @@
+"""What is gained where the least certain rows are referred to somebody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfbnn.plots.base import BLUE, GREY, ORANGE, legend_above, panels
+from tfbnn.prediction import Prediction
+from tfbnn.prediction.risk_coverage import certainty as own_certainty
+from tfbnn.prediction.risk_coverage import losses, risk_coverage
+
+
+def plot_risk_coverage(prediction: Prediction, y: Any, certainty: Any = None) -> Any:
+    """Risk of the rows that are kept, the most certain first: error rate of classes, RMSE of numbers in units of y.
+
+    Args:
+        prediction: of B rows.
+        y: [B] or [B, T]; class indices for classes.
+        certainty: [B], higher where surer; None: the largest probability, or minus the predictive variance.
+
+    Returns:
+        The Matplotlib figure: the curve, that of the best order, and the risk where none is referred.
+
+    Raises:
+        InvalidInput: where matplotlib is absent, or shapes do not fit.
+
+    Example:
+        >>> plot_risk_coverage(prediction, y, -prediction.mutual_information).savefig("risk_coverage.png")
+
+    Reference: Geifman & El-Yaniv 2017, figure 1.
+    """
+    prediction.likelihood.check_target("y", np.asarray(y))
+    loss = losses(prediction, y)
+    curves = {
+        "least certain referred first": (BLUE, risk_coverage(loss, _or_own(certainty, prediction))),
+        "best order: largest losses referred first": (ORANGE, risk_coverage(loss, -loss)),
+    }
+    is_classifier = prediction.likelihood.is_classifier
+    figure, [axis] = panels(1, 1, 4.4, 3.4)
+    for label, (colour, curve) in curves.items():
+        risk = curve.risk if is_classifier else np.sqrt(curve.risk)
+        axis.plot(curve.coverage, risk, color=colour, linewidth=1.4, label=label)
+    axis.axhline(risk[-1], color=GREY, linewidth=1.0, linestyle="--", label="referred at random")
+    axis.set_xlim(0, 1)
+    axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    if is_classifier:
+        axis.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+    axis.set_xlabel("share of the rows that are kept", fontsize=9)
+    axis.set_ylabel(
+        "error rate of those kept" if is_classifier else "RMSE of those kept\n(units of the target)", fontsize=9
+    )
+    legend_above(axis)
+    return figure
+
+
+def _or_own(certainty: Any, prediction: Prediction) -> Any:
+    return own_certainty(prediction) if certainty is None else certainty
