@@ -14,6 +14,7 @@ NAMES = {
     "gap": "epistemic uncertainty in a gap of the data and far from them, method by method, beside NUTS",
     "methods": "what ensembles, SWAG and Laplace cost over plain training, and how long NUTS takes",
     "peers": "tfbnn, a plain Keras net, tfp.layers, bayesian-torch and blitz side by side: prediction and training",
+    "out_of_distribution": "MNIST against Fashion-MNIST by each score of being unsure, and under attack",
     "diabetes": "the recipe's error, coverage and KL on random splits, beside ridge regression",
     "evaluation": "the pictures of docs/evaluation.md",
 }
@@ -23,7 +24,7 @@ def main() -> None:
     """Runs the benchmark that the first argument names."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in NAMES:
-        listing = "\n".join(f"  {known:12} {what}" for known, what in NAMES.items())
+        listing = "\n".join(f"  {known:19} {what}" for known, what in NAMES.items())
         sys.exit(f"python -m benchmarks NAME, where NAME is one of\n{listing}")
     importlib.import_module(f"benchmarks.{name}").main(sys.argv[2:])
 

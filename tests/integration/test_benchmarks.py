@@ -1,5 +1,6 @@
 """What the benchmarks rest on: the format of the literature's splits, and agreement before anything is timed."""
 
+import gzip
 import importlib
 import sys
 from pathlib import Path
@@ -95,6 +96,45 @@ def test_the_tables_hold_ours_and_the_published(load):
     assert "| PBP | 5.67 ± 0.09 |" in text
     assert "90.0%" in text
     assert np.isnan(uci.mean_and_error({**result, "splits": splits[:1]}, "rmse")[1])
+
+
+def idx(values, code=8):
+    """An array of bytes as the sets of images have it, gzipped."""
+    sizes = np.asarray(values.shape, ">u4").tobytes()
+    return gzip.compress(bytes([0, 0, code, values.ndim]) + sizes + values.astype(np.uint8).tobytes())
+
+
+def test_images_are_read_with_their_classes(load, tmp_path):
+    pixels = np.arange(2 * 28 * 28).reshape(2, 28, 28) % 256
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(idx(pixels))
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(idx(np.array([7, 0])))
+    images = load("mnist").read_images(tmp_path, "test")
+    np.testing.assert_allclose(images.x[..., 0], pixels / 255.0, rtol=1e-6)
+    np.testing.assert_array_equal(images.y, [7, 0])
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(idx(np.array([7])))
+    with pytest.raises(InvalidInput, match="2 images, 1 labels"):
+        load("mnist").read_images(tmp_path, "test")
+
+
+IMAGE = idx(np.zeros([2, 2, 2]))
+BAD_IMAGES = {
+    "text": b"not gzipped",
+    "cut off": IMAGE[:-9],
+    "too few": gzip.compress(gzip.decompress(IMAGE)[:-1]),
+    "numbers of another kind": idx(np.zeros([2, 2, 2]), code=13),
+    "empty": gzip.compress(b""),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_images_of_another_format_are_told_by_their_file(load, tmp_path, name):
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    file.write_bytes(BAD_IMAGES[name])
+    with pytest.raises(InvalidInput, match="train-images"):
+        load("mnist").read_idx(file)
+    file.unlink()
+    with pytest.raises(InvalidInput, match="missing"):
+        load("mnist").read_idx(file)
 
 
 @pytest.mark.parametrize(("shift", "scale", "agrees"), [(0, 1, True), (0.3, 1, False), (0, 1.2, False)])
