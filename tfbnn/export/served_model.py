@@ -64,6 +64,11 @@ class ServedModel:
         """Name -> concrete function."""
         return self._loaded.signatures
 
+    @property
+    def variables(self) -> dict[str, np.ndarray]:
+        """Path of a variable, LAYER/NAME as in Keras -> its value."""
+        return {variable.name.removesuffix(":0"): variable.numpy() for variable in self._loaded.variables}
+
     def predict(self, x: Any, num_samples: int | None = None, seed: int | None = None) -> dict[str, np.ndarray]:
         """The named outputs for rows x.
 

@@ -25,9 +25,10 @@ from tfbnn.inference.base import Inference
 from tfbnn.likelihoods import Likelihood
 from tfbnn.objectives import ElboTerms
 from tfbnn.prediction import predict_distribution
+from tfbnn.recipes.before import OPTION, Before, read_before
 from tfbnn.recipes.method import METHODS
 from tfbnn.recipes.spec import Recipe, TrainingSpec, likelihood_for
-from tfbnn.training import BayesianModel
+from tfbnn.training import BayesianModel, posterior_as_prior
 
 HELD_OUT = "held_out"
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -36,13 +37,14 @@ HISTORY = "history"
 
 @dataclasses.dataclass(frozen=True)
 class PreparedData:
-    """A table, split, with what was fitted on its training rows."""
+    """A table, split, with what was fitted on its training rows, or on those of the model trained before."""
 
     train: Table
     held_out: Table
     schema: Schema
     target: Target
     likelihood: Likelihood
+    before: Before | None = None
 
     def arrays(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
         """Features [N, D] float32 and target [N, 1]."""
@@ -91,6 +93,7 @@ def run_recipe(
     data: PreparedData | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    prior_from: Any = None,
 ) -> RecipeResult:
     """Reads the data, trains, scores the held-out rows, and exports.
 
@@ -103,6 +106,7 @@ def run_recipe(
         data: what `prepare_data(recipe)` gave, where it was called before.
         resume: goes on with the training that was interrupted; its result is that of one that was not.
         progress: told (steps made, of how many, name -> number) by methods that sample.
+        prior_from: of `prepare_data`, where `data` is None.
 
     Returns:
         The `RecipeResult`.
@@ -116,7 +120,7 @@ def run_recipe(
         >>> result.scores["rmse"]
     """
     _check_export_path(recipe)
-    data = prepare_data(recipe) if data is None else data
+    data = prepare_data(recipe, prior_from) if data is None else data
     method = build_method(recipe, data)
     draws = fit_method(recipe, data, method, callbacks, verbose, resume, progress=progress)
     x, y = data.arrays(data.held_out)
@@ -143,9 +147,19 @@ def _check_export_path(recipe: Recipe) -> None:
         raise invalid("export.path", f"a folder that can be written to; {above} cannot", str(export_path(recipe)))
 
 
-def prepare_data(recipe: Recipe) -> PreparedData:
-    """Reads and splits the table; schema, target and standardisation are fitted on the training rows alone."""
+def prepare_data(recipe: Recipe, prior_from: Any = None) -> PreparedData:
+    """Reads and splits the table; schema, target and standardisation are fitted on the training rows alone.
+
+    Args:
+        recipe: what to read.
+        prior_from: path of a SavedModel of a recipe, whose posterior becomes the prior. Schema, target and likelihood
+            are those it was trained with: in other units its weights would mean something else.
+
+    Raises:
+        InvalidInput: for data that cannot be used, or a model that cannot be gone on from.
+    """
     spec = recipe.data
+    before = None if prior_from is None else _read_before(recipe, prior_from)
     likelihood = likelihood_for(recipe.likelihood, num_classes=2)
     kind = "classes" if likelihood.is_classifier else "real"
     table = read_table(spec.source, spec.target, spec.exclude)
@@ -155,6 +169,10 @@ def prepare_data(recipe: Recipe) -> PreparedData:
     if kind == "real":
         likelihood.check_target("data.target", target.encode(table.target))  # by its row in the whole table
     train, held_out = split_rows(table, spec.test_fraction, recipe.seed, stratify=kind == "classes")
+    if before is not None:
+        data = PreparedData(train, held_out, before.schema, before.target, before.likelihood, before)
+        _ = data.arrays(train), data.arrays(held_out)  # columns and classes that it does not know are told
+        return data
     schema = Schema.fit(train.features, spec.columns)
     target = Target.fit(train.target, kind)
     likelihood = likelihood_for(recipe.likelihood, len(target.labels or ()))
@@ -163,6 +181,17 @@ def prepare_data(recipe: Recipe) -> PreparedData:
     data = PreparedData(train, held_out, schema, target, _adapted(likelihood, target.encode(train.target)))
     data.arrays(held_out)  # held-out rows that cannot be read are told before training, not after
     return data
+
+
+def _read_before(recipe: Recipe, prior_from: Any) -> Before:
+    if recipe.method is not VariationalInference:
+        expected = f"VariationalInference, where {OPTION} gives the prior"
+        raise invalid("inference.method", expected, recipe.method.__name__)
+    before = read_before(prior_from)
+    wanted = likelihood_for(recipe.likelihood, num_classes=2)
+    if type(before.likelihood) is not type(wanted):
+        raise invalid("likelihood", f"{type(before.likelihood).__name__}, that of {before.path}", type(wanted).__name__)
+    return before
 
 
 def _refuse_measurements(target: pd.Series, likelihood: Any) -> None:
@@ -203,7 +232,7 @@ def build_method(recipe: Recipe, data: PreparedData) -> Inference:
     spec = recipe.training
     with _told_by_path(recipe):
         return recipe.method(
-            recipe.network(data.schema.num_features, data.likelihood.num_outputs),
+            _network(recipe, data),
             data.likelihood,
             keras.optimizers.Adam(spec.rate(), clipnorm=spec.clipnorm) if recipe.method.takes_optimizer else None,
             seed=recipe.seed,
@@ -213,6 +242,16 @@ def build_method(recipe: Recipe, data: PreparedData) -> Inference:
             name=_keras_name(recipe.name),
             **recipe.method_options,
         )
+
+
+def _network(recipe: Recipe, data: PreparedData) -> keras.Model:
+    network = recipe.network(data.schema.num_features, data.likelihood.num_outputs)
+    if data.before is None:
+        return network
+    try:
+        return posterior_as_prior(network, data.before.gaussians)
+    except InvalidInput as error:
+        raise error.at(OPTION if error.where == "yesterday" else "model") from None
 
 
 @contextlib.contextmanager
@@ -310,6 +349,7 @@ def _export(
         "target": data.target.to_dict(),
         "history": history,
         "inference": {"method": recipe.method.__name__, **getattr(draws, "metadata", {})},
+        **({} if data.before is None else {"prior_from": str(data.before.path)}),
     }
     rows = pd.concat([data.held_out.features, data.held_out.target], axis=1)
     return Path(
