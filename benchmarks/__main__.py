@@ -13,6 +13,9 @@ NAMES = {
     "uci": "regression on the splits of the literature, beside its published figures",
     "gap": "epistemic uncertainty in a gap of the data and far from them, method by method, beside NUTS",
     "methods": "what ensembles, SWAG and Laplace cost over plain training, and how long NUTS takes",
+    "pruning": "MNIST: how many weights can be removed by their signal-to-noise ratio, and at what cost",
+    "forgetting": "tasks one after another, with and without yesterday's posterior as prior",
+    "domain_knowledge": "few rows: a prior that knows what a digit looks like, beside one that does not",
     "peers": "tfbnn, a plain Keras net, tfp.layers, bayesian-torch and blitz side by side: prediction and training",
     "diabetes": "the recipe's error, coverage and KL on random splits, beside ridge regression",
 }

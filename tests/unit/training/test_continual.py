@@ -88,7 +88,7 @@ def folder(tmp_path_factory):
     """Two tables of one kind whose first column lies elsewhere, and yesterday's SavedModel on the first."""
     path = tmp_path_factory.mktemp("continual")
     for name, shift in (("yesterday", 0.0), ("today", 3.0)):
-        x = RNG.normal(size=(60, 2)) + [shift, 0.0]
+        x = RNG.normal([shift, 0.0], 1.0, size=(60, 2))
         y = x @ [2.0, -1.0] + RNG.normal(size=60)
         pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": y}).to_csv(path / f"{name}.csv", index=False)
     tfbnn.run_recipe(recipe(path, "yesterday", export={"path": str(path / "model")}))
