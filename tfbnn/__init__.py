@@ -31,6 +31,7 @@ _LAZY = {
     "evaluation": ("tfbnn.evaluation", None),
     "export": ("tfbnn.export", None),
     "inference": ("tfbnn.inference", None),
+    "pruning": ("tfbnn.pruning", None),
     "recipes": ("tfbnn.recipes", None),
     "Recipe": ("tfbnn.recipes", "Recipe"),
     "export_saved_model": ("tfbnn.export", "export_saved_model"),

@@ -130,6 +130,10 @@ def train(
     settings: Settings = None,
     allow_imports: AllowImports = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that was interrupted.")] = False,
+    prior_from: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="SavedModel whose posterior becomes the prior; give new rows alone."),
+    ] = None,
 ) -> None:
     """Train a recipe, score it, export a SavedModel.
 
@@ -140,8 +144,10 @@ def train(
     loaded = Recipe.from_yaml(recipe, settings or (), allow_imports)
     out.print(f"[bold]{escape(loaded.name)}[/]  {escape(loaded.description)}")
     with _before_export():
-        data = prepare_data(loaded)
+        data = prepare_data(loaded, prior_from)
         print_data(data, loaded.data.columns)
+        if data.before is not None:
+            out.print(escape(f"Prior           the posterior of {data.before.path}, in its units"), soft_wrap=True)
         if not resume and was_interrupted(loaded):
             out.print("The training that was interrupted before is replaced; --resume would go on with it.")
         with progress_bar() as bar:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfbnn.core.checks import invalid
 from tfbnn.core.noise import Noise
 from tfbnn.core.tfp_factory import takes
 
@@ -45,6 +46,23 @@ def as_one_event(distribution: Any) -> Any:
         base = base.distribution
     rank = base.batch_shape.rank
     return tfd.Independent(base, reinterpreted_batch_ndims=rank) if rank else base
+
+
+def of_kept(distribution: Any, kept: tf.Tensor | None, where: str) -> Any:
+    """The distribution of the weights that are left: log densities and KLs count those alone.
+
+    Args:
+        distribution: over tensors, weight by weight.
+        kept: bool of the tensor's shape, or None: all.
+        where: what errors call it.
+    """
+    if kept is None:
+        return distribution
+    base = as_one_event(distribution)
+    base = base.distribution if isinstance(base, tfd.Independent) else base
+    if base.batch_shape != kept.shape:
+        raise invalid(where, "independent weights, where some are removed", type(base).__name__)
+    return tfd.Independent(tfd.Masked(base, kept), reinterpreted_batch_ndims=len(kept.shape))
 
 
 def monte_carlo_kl(q: Any, p: Any, weights: tf.Tensor) -> tf.Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from typing import TypeVar
 
+import numpy as np
 import tensorflow as tf
+
+Numbers = TypeVar("Numbers", float, np.ndarray)
 
 
 def positive(rho: tf.Tensor) -> tf.Tensor:
@@ -12,6 +15,6 @@ def positive(rho: tf.Tensor) -> tf.Tensor:
     return tf.math.softplus(rho)
 
 
-def inverse_positive(scale: float) -> float:
-    """rho = log(e^scale - 1), the inverse of `positive`, of a number above 0; finite however small or large it is."""
-    return scale + math.log(-math.expm1(-scale))
+def inverse_positive(scale: Numbers) -> Numbers:
+    """rho = log(e^scale - 1), the inverse of `positive`, of numbers above 0; finite however small or large they are."""
+    return scale + np.log(-np.expm1(-scale))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfbnn.core.checks import InvalidInput, invalid, unknown_name
+
+_FLOAT32 = "float32 in base64"
 
 
 def register(cls: type) -> type:
@@ -40,7 +44,16 @@ def serialize_function(where: str, fn: Callable) -> dict[str, Any]:
 def _json_able(where: str, value: Any) -> Any:
     if inspect.isroutine(value):
         return serialize_function(where, value)
+    if isinstance(value, np.ndarray):
+        bits = base64.b64encode(value.astype("<f4").tobytes()).decode()
+        return {_FLOAT32: bits, "shape": list(value.shape)}  # Keras' own form is ten times as long
     return keras.saving.serialize_keras_object(value)
+
+
+def _array_or_same(value: Any) -> Any:
+    if not isinstance(value, Mapping) or _FLOAT32 not in value:
+        return value
+    return np.frombuffer(base64.b64decode(value[_FLOAT32]), "<f4").reshape(value["shape"])
 
 
 class Configurable:
@@ -57,7 +70,7 @@ class Configurable:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]):
         """The object whose `get_config` gave `config`."""
-        return cls(**config)
+        return cls(**{name: _array_or_same(value) for name, value in config.items()})
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._identity() == other._identity()

@@ -65,6 +65,11 @@ class ServedModel:
         return self._loaded.signatures
 
     @property
+    def variables(self) -> dict[str, np.ndarray]:
+        """Path of a variable, LAYER/NAME as in Keras -> its value."""
+        return {variable.name.removesuffix(":0"): variable.numpy() for variable in self._loaded.variables}
+
+    @property
     def conformal(self) -> calibration.Conformal | None:
         """Of its conformal outputs; None where it has none."""
         return calibration.deserialize(self.about["model"].get("conformal"))

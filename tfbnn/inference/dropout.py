@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfbnn import priors
@@ -239,13 +240,13 @@ def _normal(prior: Any) -> priors.Normal | None:
 def _common_scale(layer: VariationalLayer) -> float:
     """s of the prior Normal(0, s^2) of kernel and bias."""
     prior = _normal(layer.kernel_prior_fn)
-    if prior is None or prior.loc or (layer.use_bias and layer.bias_prior_fn != prior):
+    if prior is None or np.any(prior.loc) or np.ndim(prior.scale) or (layer.use_bias and layer.bias_prior_fn != prior):
         raise invalid(
             "kernel_prior_fn",
             "Normal(0, s), and the same as bias_prior_fn, where rates are learned",
             [layer.kernel_prior_fn, layer.bias_prior_fn],
         )
-    return prior.scale
+    return float(prior.scale)
 
 
 def _plain_dense(layer: VariationalLayer) -> keras.layers.Dense:

@@ -16,7 +16,7 @@ from tfbnn.core.checks import factory_argument, finite_number, invalid
 from tfbnn.core.noise import Noise, check_seed, noise_for
 from tfbnn.core.serialization import serialize_function
 from tfbnn.core.tfp_factory import takes
-from tfbnn.divergence import as_one_event, kl_divergence, monte_carlo_kl, user_divergence
+from tfbnn.divergence import as_one_event, kl_divergence, monte_carlo_kl, of_kept, user_divergence
 from tfbnn.estimators import Estimator, local_reparameterization, reparameterization
 
 _KL_OWNER: ContextVar[str | None] = ContextVar("tfbnn_kl_owner", default=None)
@@ -58,7 +58,7 @@ class WeightTerm:
         """KL(q || p), nats, summed over the tensor; 0 for a point, which has no KL."""
         if self.q.is_point or self.p is None:
             return tf.zeros([])
-        q, p = self.q.distribution(), self.p.distribution()
+        q, p = self.q.distribution(), self._prior_of_kept(self.p)
         if self.divergence_fn is not None:
             return user_divergence(self.divergence_fn, q, p)
         return kl_divergence(q, p, self.q.name, noise, getattr(self.q, "transform", None))
@@ -67,8 +67,11 @@ class WeightTerm:
         """log q(w) - log p(w), nats, of the draw that the layer makes of `noise`; 0 for a point."""
         if self.q.is_point or self.p is None:
             return tf.zeros([])
-        q, p = as_one_event(self.q.distribution()), as_one_event(self.p.distribution())
+        q, p = as_one_event(self.q.distribution()), as_one_event(self._prior_of_kept(self.p))
         return monte_carlo_kl(q, p, self.q.sample(noise))
+
+    def _prior_of_kept(self, p: priors.WeightPrior) -> Any:
+        return of_kept(p.distribution(), self.q.kept, f"prior of {self.q.name}")
 
     def penalty(self) -> tf.Tensor:
         """-log p(w), nats, of a point that has a prior; else 0."""

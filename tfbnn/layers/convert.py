@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfbnn import posteriors, priors
 from tfbnn.core.checks import invalid
@@ -87,9 +88,9 @@ def _anchored(prior: Any) -> Any:
     found = priors.deserialize(prior)
     if isinstance(found, priors.AnchoredNormal):
         return prior
-    if not isinstance(found, priors.Normal):
-        raise invalid("network", "priors that are Normal, from which anchors are drawn", found)
-    return priors.serialize(priors.AnchoredNormal(found.loc, found.scale))
+    if not isinstance(found, priors.Normal) or np.ndim(found.loc) or np.ndim(found.scale):
+        raise invalid("network", "priors that are Normal, of one mean and scale, from which anchors are drawn", found)
+    return priors.serialize(priors.AnchoredNormal(float(found.loc), float(found.scale)))
 
 
 def _same(described: dict) -> dict:

@@ -6,6 +6,7 @@ from tfbnn.plots.comparison import plot_comparison
 from tfbnn.plots.densities import plot_densities
 from tfbnn.plots.elbo import plot_elbo
 from tfbnn.plots.pit import plot_pit
+from tfbnn.plots.pruning import plot_pruning
 from tfbnn.plots.reliability import plot_reliability
 from tfbnn.plots.risk_coverage import plot_risk_coverage
 from tfbnn.plots.weights import plot_weights
@@ -17,6 +18,7 @@ __all__ = [
     "plot_densities",
     "plot_elbo",
     "plot_pit",
+    "plot_pruning",
     "plot_reliability",
     "plot_risk_coverage",
     "plot_weights",

@@ -5,11 +5,12 @@ from tfbnn.posteriors.base import GaussianWeightPosterior, Posterior, WeightPost
 from tfbnn.posteriors.deterministic import Deterministic
 from tfbnn.posteriors.full_covariance import FullCovariance
 from tfbnn.posteriors.mean_field import MeanField
+from tfbnn.posteriors.pruned import Pruned
 from tfbnn.posteriors.tfp_function import TFPFunction
 
 _FAMILY = Family(
     "posterior",
-    {"MeanField": MeanField, "FullCovariance": FullCovariance, "Deterministic": Deterministic},
+    {"MeanField": MeanField, "FullCovariance": FullCovariance, "Deterministic": Deterministic, "Pruned": Pruned},
     from_callable=TFPFunction,
     base=Posterior,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "GaussianWeightPosterior",
     "MeanField",
     "Posterior",
+    "Pruned",
     "TFPFunction",
     "WeightPosterior",
     "deserialize",

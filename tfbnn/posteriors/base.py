@@ -43,6 +43,11 @@ class WeightPosterior(abc.ABC):
         """(loc, scale), each float32 of `shape`, where q is an independent Gaussian a weight; else None."""
         return None
 
+    @property
+    def kept(self) -> tf.Tensor | None:
+        """bool of `shape`: weights that are left; the others are 0 for certain and have no KL. None: all are left."""
+        return None
+
 
 class GaussianWeightPosterior(WeightPosterior):
     """A family with a map from standard normals to weights."""

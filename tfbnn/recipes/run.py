@@ -25,10 +25,11 @@ from tfbnn.inference.base import Inference
 from tfbnn.likelihoods import Likelihood
 from tfbnn.objectives import ElboTerms
 from tfbnn.prediction import Prediction, predict_distribution
+from tfbnn.recipes.before import OPTION, Before, read_before
 from tfbnn.recipes.calibrate import Calibrated, calibrate, check_fits
 from tfbnn.recipes.method import METHODS
 from tfbnn.recipes.spec import Recipe, TrainingSpec, likelihood_for
-from tfbnn.training import BayesianModel
+from tfbnn.training import BayesianModel, posterior_as_prior
 
 HELD_OUT = "held_out"
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -37,7 +38,7 @@ HISTORY = "history"
 
 @dataclasses.dataclass(frozen=True)
 class PreparedData:
-    """A table, split, with what was fitted on its training rows."""
+    """A table, split, with what was fitted on its training rows, or on those of the model trained before."""
 
     train: Table
     held_out: Table
@@ -45,6 +46,7 @@ class PreparedData:
     target: Target
     likelihood: Likelihood
     calibration: Table | None = None
+    before: Before | None = None
 
     def arrays(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
         """Features [N, D] float32 and target [N, 1]."""
@@ -95,6 +97,7 @@ def run_recipe(
     data: PreparedData | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    prior_from: Any = None,
 ) -> RecipeResult:
     """Reads the data, trains, scores the held-out rows, and exports.
 
@@ -107,6 +110,7 @@ def run_recipe(
         data: what `prepare_data(recipe)` gave, where it was called before.
         resume: goes on with the training that was interrupted; its result is that of one that was not.
         progress: told (steps made, of how many, name -> number) by methods that sample.
+        prior_from: of `prepare_data`, where `data` is None.
 
     Returns:
         The `RecipeResult`.
@@ -120,7 +124,7 @@ def run_recipe(
         >>> result.scores["rmse"]
     """
     _check_export_path(recipe)
-    data = prepare_data(recipe) if data is None else data
+    data = prepare_data(recipe, prior_from) if data is None else data
     method = build_method(recipe, data)
     draws = fit_method(recipe, data, method, callbacks, verbose, resume, checkpoint_path(recipe), progress)
     x, y = data.arrays(data.held_out)
@@ -149,9 +153,19 @@ def _check_export_path(recipe: Recipe) -> None:
         raise invalid("export.path", f"a folder that can be written to; {above} cannot", str(export_path(recipe)))
 
 
-def prepare_data(recipe: Recipe) -> PreparedData:
-    """Reads and splits the table; schema, target and standardisation are fitted on the training rows alone."""
+def prepare_data(recipe: Recipe, prior_from: Any = None) -> PreparedData:
+    """Reads and splits the table; schema, target and standardisation are fitted on the training rows alone.
+
+    Args:
+        recipe: what to read.
+        prior_from: path of a SavedModel of a recipe, whose posterior becomes the prior. Schema, target and likelihood
+            are those it was trained with: in other units its weights would mean something else.
+
+    Raises:
+        InvalidInput: for data that cannot be used, or a model that cannot be gone on from.
+    """
     spec = recipe.data
+    before = None if prior_from is None else _read_before(recipe, prior_from)
     likelihood = likelihood_for(recipe.likelihood, num_classes=2)
     kind = "classes" if likelihood.is_classifier else "real"
     table = read_table(spec.source, spec.target, spec.exclude)
@@ -162,17 +176,22 @@ def prepare_data(recipe: Recipe) -> PreparedData:
         likelihood.check_target("data.target", target.encode(table.target))  # by its row in the whole table
     train, held_out = split_rows(table, spec.test_fraction, recipe.seed, stratify=kind == "classes")
     train, calibration = _calibration_rows(recipe, train, stratify=kind == "classes")
-    schema = Schema.fit(train.features, spec.columns)
+    schema, target, likelihood = _fitted(recipe, train, kind) if before is None else before.units()
+    data = PreparedData(train, held_out, schema, target, likelihood, calibration, before)
+    for part in [train, held_out] if calibration is None else [train, held_out, calibration]:
+        data.arrays(part)  # rows that cannot be read are told before training, not after
+    check_fits(recipe, likelihood, 0 if calibration is None else len(calibration.target), target.labels)
+    return data
+
+
+def _fitted(recipe: Recipe, train: Table, kind: str) -> tuple[Schema, Target, Likelihood]:
+    """What is learned of the training rows before training."""
+    schema = Schema.fit(train.features, recipe.data.columns)
     target = Target.fit(train.target, kind)
     likelihood = likelihood_for(recipe.likelihood, len(target.labels or ()))
     _check_classes(likelihood, target)
     _check_one_target(likelihood)
-    likelihood = _adapted(likelihood, target.encode(train.target))
-    data = PreparedData(train, held_out, schema, target, likelihood, calibration)
-    for part in [held_out] if calibration is None else [held_out, calibration]:
-        data.arrays(part)  # rows that cannot be read are told before training, not after
-    check_fits(recipe, likelihood, 0 if calibration is None else len(calibration.target), target.labels)
-    return data
+    return schema, target, _adapted(likelihood, target.encode(train.target))
 
 
 def _calibration_rows(recipe: Recipe, table: Table, stratify: bool) -> tuple[Table, Table | None]:
@@ -184,6 +203,17 @@ def _calibration_rows(recipe: Recipe, table: Table, stratify: bool) -> tuple[Tab
         return split_rows(table, fraction, recipe.seed, stratify)
     except InvalidInput as error:
         raise error.at("calibration.fraction") from None
+
+
+def _read_before(recipe: Recipe, prior_from: Any) -> Before:
+    if recipe.method is not VariationalInference:
+        expected = f"VariationalInference, where {OPTION} gives the prior"
+        raise invalid("inference.method", expected, recipe.method.__name__)
+    before = read_before(prior_from)
+    wanted = likelihood_for(recipe.likelihood, num_classes=2)
+    if type(before.likelihood) is not type(wanted):
+        raise invalid("likelihood", f"{type(before.likelihood).__name__}, that of {before.path}", type(wanted).__name__)
+    return before
 
 
 def _refuse_measurements(target: pd.Series, likelihood: Any) -> None:
@@ -224,7 +254,7 @@ def build_method(recipe: Recipe, data: PreparedData) -> Inference:
     spec = recipe.training
     with _told_by_path(recipe):
         return recipe.method(
-            recipe.network(data.schema.num_features, data.likelihood.num_outputs),
+            _network(recipe, data),
             data.likelihood,
             keras.optimizers.Adam(spec.rate(), clipnorm=spec.clipnorm) if recipe.method.takes_optimizer else None,
             seed=recipe.seed,
@@ -234,6 +264,16 @@ def build_method(recipe: Recipe, data: PreparedData) -> Inference:
             name=_keras_name(recipe.name),
             **recipe.method_options,
         )
+
+
+def _network(recipe: Recipe, data: PreparedData) -> keras.Model:
+    network = recipe.network(data.schema.num_features, data.likelihood.num_outputs)
+    if data.before is None:
+        return network
+    try:
+        return posterior_as_prior(network, data.before.gaussians)
+    except InvalidInput as error:
+        raise error.at(OPTION if error.where == "yesterday" else "model") from None
 
 
 @contextlib.contextmanager
@@ -343,6 +383,7 @@ def _export(
         "target": data.target.to_dict(),
         "history": history,
         "inference": {"method": recipe.method.__name__, **getattr(draws, "metadata", {})},
+        **({} if data.before is None else {"prior_from": str(data.before.path)}),
     }
     rows = pd.concat([data.held_out.features, data.held_out.target], axis=1)
     return Path(

@@ -20,3 +20,8 @@ def test_softplus():
 @pytest.mark.parametrize("scale", [5e-324, 1e308])
 def test_the_inverse_is_finite(scale):
     assert math.isfinite(inverse_positive(scale))
+
+
+def test_arrays_too():
+    scales = np.array([1e-3, 2.0])
+    np.testing.assert_array_equal(inverse_positive(scales), [inverse_positive(scale) for scale in scales])
