@@ -28,7 +28,13 @@ TIERS = [
 ]
 TIER = {part: number for number, parts in enumerate(TIERS) for part in parts}
 BASE = {"core": "checks", "data": "columns"}  # the file of a package that its others may import; elsewhere `base`
-SEQUENCES = {"prediction", "training", "recipes", "export"}  # packages of steps: siblings may import each other
+SEQUENCES = {
+    "prediction",
+    "training",
+    "recipes",
+    "export",
+    "active",
+}  # packages of steps: siblings import each other
 
 
 # --- reading imports --------------------------------------------------------------------------------------------------

@@ -143,8 +143,13 @@ def _check_export_path(recipe: Recipe) -> None:
         raise invalid("export.path", f"a folder that can be written to; {above} cannot", str(export_path(recipe)))
 
 
-def prepare_data(recipe: Recipe) -> PreparedData:
-    """Reads and splits the table; schema, target and standardisation are fitted on the training rows alone."""
+def prepare_data(recipe: Recipe, more: Table | None = None) -> PreparedData:
+    """Reads and splits the table; schema, target and standardisation are fitted on the training rows alone.
+
+    Args:
+        recipe: names the table.
+        more: further training rows, with the same columns; the held-out rows are those of the table.
+    """
     spec = recipe.data
     likelihood = likelihood_for(recipe.likelihood, num_classes=2)
     kind = "classes" if likelihood.is_classifier else "real"
@@ -155,6 +160,7 @@ def prepare_data(recipe: Recipe) -> PreparedData:
     if kind == "real":
         likelihood.check_target("data.target", target.encode(table.target))  # by its row in the whole table
     train, held_out = split_rows(table, spec.test_fraction, recipe.seed, stratify=kind == "classes")
+    train = _joined(train, more)
     schema = Schema.fit(train.features, spec.columns)
     target = Target.fit(train.target, kind)
     likelihood = likelihood_for(recipe.likelihood, len(target.labels or ()))
@@ -163,6 +169,12 @@ def prepare_data(recipe: Recipe) -> PreparedData:
     data = PreparedData(train, held_out, schema, target, _adapted(likelihood, target.encode(train.target)))
     data.arrays(held_out)  # held-out rows that cannot be read are told before training, not after
     return data
+
+
+def _joined(train: Table, more: Table | None) -> Table:
+    if more is None or not len(more.target):
+        return train
+    return Table(pd.concat([train.features, more.features]), pd.concat([train.target, more.target]))
 
 
 def _refuse_measurements(target: pd.Series, likelihood: Any) -> None:
