@@ -12,6 +12,7 @@ NAMES = {
     "small_data": "few rows: the variational net beside a plain one, stopped early",
     "uci": "regression on the splits of the literature, beside its published figures",
     "gap": "epistemic uncertainty in a gap of the data and far from them, method by method, beside NUTS",
+    "active": "MNIST with few labels: accuracy against labels, by acquisition function",
     "methods": "what ensembles, SWAG and Laplace cost over plain training, and how long NUTS takes",
     "peers": "tfbnn, a plain Keras net, tfp.layers, bayesian-torch and blitz side by side: prediction and training",
     "diabetes": "the recipe's error, coverage and KL on random splits, beside ridge regression",
