@@ -53,7 +53,7 @@ def acquire(
     num_rows = check_rows("pool", pool)
     looked_at = _candidates(num_rows, candidates, seed)
     check_count(count, len(looked_at))
-    wanted = draws.at_most(num_samples if acquisition.needs_draws else 1)
+    wanted = draws.at_most(positive_integer("num_samples", num_samples) if acquisition.needs_draws else 1)
     prediction = predict_distribution(draws, taken(pool, looked_at), wanted, seed, acquisition.coupling)
     return looked_at[acquisition.choose(prediction, count, seed)]
 

@@ -21,7 +21,8 @@ def batch_bald(prediction: Prediction, count: int, seed: int = 0, num_configurat
     So the gain of a row is H[y|labels of the rows chosen before] - E_w H[y|w], where the labels are averaged over: over
     all their K^(i-1) configurations while these are at most `num_configurations`, then over that many of them drawn
     from p(y_1 ... y_(i-1)). A second copy of a row gains little, where BALD would choose it again. A gain only falls
-    while the batch grows, so that rows whose last gain is below the best new one are not looked at (Minoux 1978).
+    while the batch grows (but for the noise of drawn configurations), so that rows whose last gain is below the best new
+    one are not looked at (Minoux 1978).
 
     Args:
         prediction: of classes, B rows, by draws with coupling "coherent": in each draw one network for all rows.
@@ -44,12 +45,13 @@ def batch_bald(prediction: Prediction, count: int, seed: int = 0, num_configurat
     positive_integer("num_configurations", num_configurations)
     check_count(count, prediction.num_rows)
     p = draw_probabilities(prediction)
+    noise = _entropy(p).mean(axis=0)
     gain = np.full(prediction.num_rows, np.inf)
     rng = generator(seed)
     order = rng.permutation(prediction.num_rows)
     labels, chosen = _no_labels(len(p)), []
     while True:
-        best = _best(p, labels, gain, order)
+        best = _best(p, noise, labels, gain, order)
         chosen.append(best)
         gain[best] = -np.inf
         if len(chosen) == count:
@@ -64,11 +66,11 @@ def joint_mutual_information(prediction: Prediction) -> float:
         >>> tfbnn.active.joint_mutual_information(model.predict_distribution(pool[:3], coupling="coherent"))
     """
     p = draw_probabilities(prediction)
-    labels, total = _no_labels(len(p)), 0.0
+    labels, joint_entropy = _no_labels(len(p)), 0.0
     for b in range(prediction.num_rows):
-        total += float(_gains(p[:, [b]], labels)[0])
+        joint_entropy += float(_conditional_entropy(p[:, [b]], labels)[0])
         labels = _extended(labels, p[:, b])
-    return total
+    return joint_entropy - float(_entropy(p).mean(axis=0).sum())
 
 
 class _Configurations(NamedTuple):
@@ -100,8 +102,16 @@ def _thinned(labels: _Configurations, most: int, rng: np.random.Generator) -> _C
     return _Configurations(np.full(most, 1.0 / most), labels.posterior[drawn])
 
 
-def _best(p: np.ndarray, labels: _Configurations, gain: np.ndarray, order: np.ndarray) -> int:
-    """The row of the highest gain; `gain` [B], bounds from before, is renewed for the rows that are looked at."""
+def _best(p: np.ndarray, noise: np.ndarray, labels: _Configurations, gain: np.ndarray, order: np.ndarray) -> int:
+    """The row of the highest gain, H[y|labels] - E_w H[y|w].
+
+    Args:
+        p: [S, B, K].
+        noise: E_w H[y|w] [B].
+        labels: of the rows chosen before.
+        gain: bounds from before [B]; renewed for the rows that are looked at.
+        order: of equal gains.
+    """
     C, K = len(labels.weight), p.shape[-1]
     step = max(1, MOST_NUMBERS // (C * K * 8))  # few at a time, because the bounds mostly leave few
     rows = order[np.argsort(-gain[order], kind="stable")]
@@ -111,18 +121,18 @@ def _best(p: np.ndarray, labels: _Configurations, gain: np.ndarray, order: np.nd
         part = part[gain[part] > most]
         if not len(part):
             break
-        gain[part] = _gains(p[:, part], labels)
+        gain[part] = _conditional_entropy(p[:, part], labels) - noise[part]
         top = part[gain[part].argmax()]
         if gain[top] > most:
             best, most = int(top), gain[top]
     return best
 
 
-def _gains(p: np.ndarray, labels: _Configurations) -> np.ndarray:
-    """H[y|labels] - E_w H[y|w] of rows p [S, R, K]: [R], nats."""
+def _conditional_entropy(p: np.ndarray, labels: _Configurations) -> np.ndarray:
+    """H[y|labels] of rows p [S, R, K]: the mean over configurations of the entropy given each; [R], nats."""
     S, R, K = p.shape
     given = (labels.posterior @ p.reshape(S, R * K)).reshape(-1, R, K)
-    return labels.weight @ _entropy(given) - _entropy(p).mean(axis=0)
+    return labels.weight @ _entropy(given)
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:

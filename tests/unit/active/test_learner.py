@@ -88,6 +88,7 @@ def test_a_frame_of_numbers_is_a_pool():
         (POOL, {"count": 5, "candidates": 4}, "at most 4"),
         (POOL, {"count": 0}, "`count`"),
         (POOL, {"candidates": 0}, "`candidates`"),
+        (POOL, {"num_samples": 0}, "`num_samples`"),
         (pd.DataFrame({"ward": ["north"]}), {}, "schema"),
         ([POOL, POOL[:3]], {}, "one number of rows"),
     ],
