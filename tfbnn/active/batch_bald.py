@@ -21,7 +21,7 @@ def batch_bald(prediction: Prediction, count: int, seed: int = 0, num_configurat
     So the gain of a row is H[y|labels of the rows chosen before] - E_w H[y|w], where the labels are averaged over: over
     all their K^(i-1) configurations while these are at most `num_configurations`, then over that many of them drawn
     from p(y_1 ... y_(i-1)). A second copy of a row gains little, where BALD would choose it again. A gain only falls
-    while the batch grows (but for the noise of drawn configurations), so that rows whose last gain is below the best new
+    while the batch grows (but for noise of drawn configurations), so that rows whose last gain is below the best new
     one are not looked at (Minoux 1978).
 
     Args:
