@@ -12,6 +12,7 @@ NAMES = {
     "small_data": "few rows: the variational net beside a plain one, stopped early",
     "uci": "regression on the splits of the literature, beside its published figures",
     "gap": "epistemic uncertainty in a gap of the data and far from them, method by method, beside NUTS",
+    "active": "MNIST with few labels: accuracy against labels, by acquisition function",
     "methods": "what ensembles, SWAG and Laplace cost over plain training, and how long NUTS takes",
     "pruning": "MNIST: how many weights can be removed by their signal-to-noise ratio, and at what cost",
     "forgetting": "tasks one after another, with and without yesterday's posterior as prior",

@@ -25,6 +25,7 @@ _LAZY = {
     "Prediction": ("tfbnn.prediction", "Prediction"),
     "load_draws": ("tfbnn.core.draws", "load_draws"),
     **{family: (f"tfbnn.{family}", None) for family in ("layers", "likelihoods", "objectives", "posteriors", "priors")},
+    "active": ("tfbnn.active", None),
     "calibration": ("tfbnn.calibration", None),
     "data": ("tfbnn.data", None),
     "decision": ("tfbnn.decision", None),

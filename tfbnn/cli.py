@@ -31,6 +31,7 @@ from tfbnn.terminal import (
     print_comparison,
     print_data,
     print_elbo,
+    print_history,
     print_inputs,
     print_model,
     print_outputs,
@@ -221,6 +222,76 @@ def compare(
     with contextlib.suppress(InvalidInput):  # without matplotlib
         made += draw_comparison(folder, results, data)
     out.print(escape("Written: " + ", ".join(str(path) for path in made)), soft_wrap=True)
+
+
+@app.command()
+def active(
+    recipe: RecipeFile,
+    pool: Annotated[Path, typer.Option(metavar="POOL", help="Rows without labels: POOL.csv or POOL.parquet.")],
+    count: Annotated[int | None, typer.Option(help="Rows to ask for; default: as before, 10 at first.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="random, entropy, bald, batchbald or variance; default: as before, at first bald, of numbers variance."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="ANSWERED", help="The rows that were asked for, with their labels.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT", help="Of the rows to label; OUT.csv or OUT.parquet.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+    session: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="What is kept; default: NAME.active beside the model.")
+    ] = None,
+    settings: Settings = None,
+    allow_imports: AllowImports = False,
+) -> None:
+    """Ask which rows of a pool to label next.
+
+    Trains the recipe, exports it, and writes the rows whose labels would teach it most. Fill in the target and give
+    the file back by --labels: the recipe is trained with them, and asks again.
+    """
+    _refuse_output(output, overwrite)
+    with _quiet_start():
+        from tfbnn.data import check_format
+        from tfbnn.recipes import Recipe
+        from tfbnn.recipes import active as rounds
+    if output is not None:
+        check_format(output, "--output")
+    loaded = Recipe.from_yaml(recipe, settings or (), allow_imports)
+    options = {"count": "--count", "by": "--by", "session": "--session", "pool": str(pool), "labels": str(labels)}
+    with _told_by(options):
+        kept = rounds.open_session(loaded, _read_rows(pool), session)
+        written = output or kept.folder / "to_label.csv"
+        again = ["tfbnn active", recipe, "--pool", pool, *(["--session", session] if session else [])]
+        again += [word for setting in settings or () for word in ("--set", setting)]
+        again += ["--allow-imports"] if allow_imports else []
+        if labels is None and len(kept.waiting):
+            out.print(f"{len(kept.waiting)} rows of round {len(kept.rounds)} wait for their labels.")
+            _write_question(kept.rows(kept.waiting), written, again)
+            return
+        count, by = rounds.as_before(loaded, kept, count, by)
+        answers = None if labels is None else _read_rows(labels)
+        rounds.check_question(loaded, kept, count, by, answers)
+        if answers is not None:
+            new = kept.answer(answers, rounds.known_target(loaded))
+            out.print(
+                escape(f"{new} new labels are kept in {kept.folder}, {len(kept.labelled)} in all."), soft_wrap=True
+            )
+        with _before_export():
+            data = rounds.labelled_data(loaded, kept)
+            print_data(data, loaded.data.columns)
+            with progress_bar() as bar:
+                shown = epoch_callback(bar, loaded.training), steps_of_chains(bar)
+                question = rounds.ask(loaded, kept, count, by, data, [shown[0]], shown[1])
+    out.print(escape(f"SavedModel      {question.result.path}/"), soft_wrap=True)
+    if not len(question.rows):
+        print_scores(question.result.scores, "The whole pool is labelled. Held-out rows", loaded.prediction.level)
+        return
+    print_history(kept.history)
+    _write_question(question.rows, written, again)
 
 
 @app.command()
@@ -424,6 +495,25 @@ def _told_of_columns(path: Path, served: Any) -> Iterator[None]:
         if error.where in known:
             raise error.at(f"column '{error.where}' of {path}") from None
         raise error.at(str(path)) if error.where in ("columns", "rows", "x") else error from None
+
+
+@contextlib.contextmanager
+def _told_by(options: dict[str, str]) -> Iterator[None]:
+    """An error about an argument is told of the option or file that gave it."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise error.at(options[error.where]) if error.where in options else error from None
+
+
+def _write_question(rows: Any, written: Path, again: list[Any]) -> None:
+    """The rows to label as a file, and what to do with it."""
+    from tfbnn.data import write_frame
+
+    write_frame(rows, written, "--output")
+    told = f"{len(rows)} rows to label are in {written}. Fill in the column '{rows.columns[1]}', then:"
+    out.print(escape(told), soft_wrap=True)
+    out.print(escape(" ".join(map(str, [*again, "--labels", written]))), soft_wrap=True)
 
 
 def _from_recipe(served: Any) -> dict[str, Any]:

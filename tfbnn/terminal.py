@@ -272,6 +272,19 @@ def print_calibrated(calibrated: Any, num_rows: int) -> None:
         out.print(f"Abstains where the {what} is above {decision.threshold:.4g}")
 
 
+_SHORT = {"accuracy": "accuracy", "brier": "Brier", "rmse": "RMSE", "log_likelihood": "log likelihood\nnats a row"}
+
+
+def print_history(history: Any) -> None:
+    """Prints the rounds of active learning: labels learned from, and scores of the held-out rows."""
+    shown = {name: heading for name, heading in _SHORT.items() if name in history.columns}
+    table = empty_table("round", "labels", *shown.values())
+    for row in history.to_dict("records"):
+        cells = [f"{row[name]:.1%}" if name == "accuracy" else f"{row[name]:.4g}" for name in shown]
+        table.add_row(f"{row['round']:.0f}", f"{row['labels']:.0f}", *cells)
+    out.print(table)
+
+
 def known_target(served: Any, frame: Any) -> dict[str, Any]:
     """The target's own column, where the rows hold it: name -> values, classes as the labels are written."""
     from tfbnn.data import labels

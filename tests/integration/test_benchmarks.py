@@ -205,3 +205,47 @@ def test_a_worker_that_ends_tells_its_last_words(load, worker):
     running.ask("prepare", name="net", task={**task, "value": "dies"})
     with pytest.raises(load("peers.process").WorkerFailed, match="last words"):
         running.ask("run", name="net")
+
+
+# --- active -----------------------------------------------------------------------------------------------------------
+
+
+def write_idx(path, values, sizes, kind=8):
+    """Bytes as MNIST's files hold them."""
+    content = (
+        bytes([0, 0, kind, len(sizes)]) + np.array(sizes, ">i4").tobytes() + np.asarray(values, np.uint8).tobytes()
+    )
+    path.write_bytes(gzip.compress(content))
+
+
+def test_digits_are_read_from_idx_files(load, tmp_path):
+    images = np.arange(3 * 28 * 28) % 256
+    write_idx(tmp_path / "train-images-idx3-ubyte.gz", images, [3, 28, 28])
+    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", [7, 0, 9], [3])
+    x, y = load("active").read_digits(tmp_path, "train")
+    np.testing.assert_allclose(x, images.reshape(3, 28, 28, 1) / 255.0, rtol=1e-6)
+    assert y.tolist() == [7, 0, 9]
+
+
+def test_files_that_are_no_digits_are_refused(load, tmp_path):
+    with pytest.raises(InvalidInput, match="no such file"):
+        load("active").read_digits(tmp_path, "train")
+    write_idx(tmp_path / "train-images-idx3-ubyte.gz", [0], [1, 1, 1], kind=9)
+    with pytest.raises(InvalidInput, match="idx files of bytes"):
+        load("active").read_digits(tmp_path, "train")
+
+
+def test_labels_needed_are_the_fewest_that_reached_the_accuracy(load):
+    active = load("active")
+    history = {"labels": [20, 30, 40], "accuracy": [0.9, 0.96, 0.94]}
+    assert active.labels_for(history, 0.95) == 30
+    assert active.labels_for(history, 0.97) == np.inf
+    runs = [{"by": "bald", "seed": seed, "seconds": 120.0, "history": history} for seed in (0, 1)]
+    assert "| bald | 30 | not reached | 94.00% (40) | 2.0 | 2 |" in active.table(runs)
+
+
+def test_the_start_has_as_many_rows_of_each_class(load):
+    y = np.random.default_rng(0).integers(0, 4, 100)
+    start = load("active").balanced(y, 2, seed=0)
+    assert sorted(y[start].tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(set(start.tolist())) == 8

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -439,6 +440,154 @@ def test_debug_lets_the_traceback_through(command, place):
         command(*arguments)
 
 
+# --- active -----------------------------------------------------------------------------------------------------------
+
+
+def write_pool(folder: Path, count: int = 12) -> Path:
+    """Rows without targets, as a person has them: `pool.csv`."""
+    clinic.features(count, seed=7).to_csv(folder / "pool.csv", index=False)
+    return folder / "pool.csv"
+
+
+def classes_of(folder: Path, **sections) -> Path:
+    """The recipe of two classes."""
+    return write_recipe(folder, clinic.rows(), target="outcome", likelihood="Bernoulli", **sections)
+
+
+def test_rows_are_asked_for_answered_and_learned_from_until_none_is_left(command, monkeypatch):
+    recipe, pool = classes_of(command.folder, training={"epochs": 2}), write_pool(command.folder, 7)
+    originals = {path: path.read_bytes() for path in (pool, command.folder / "rows.csv")}
+    told = command.succeeds("active", recipe, "--pool", pool, "--count", 4, "--by", "batchbald", "-o", "ask.csv")
+    assert "4 rows to label are in ask.csv. Fill in the column 'outcome'" in told
+    assert f"tfbnn active {recipe} --pool {pool} --labels ask.csv" in told
+    asked = pd.read_csv("ask.csv")
+    assert asked["outcome"].isna().all()
+    pd.testing.assert_frame_equal(
+        asked.drop(columns=["pool_row", "outcome"]),
+        pd.read_csv(pool).iloc[asked["pool_row"]].reset_index(drop=True), check_dtype=False,
+    )  # fmt: skip
+    assert "4 rows of round 1 wait" in command.succeeds("active", recipe, "--pool", pool)  # and it does not train
+
+    asked.assign(outcome=["ill", "well", "ill", "well"]).to_csv("told.csv", index=False)
+    told = command.succeeds("active", recipe, "--pool", pool, "--labels", "told.csv", "--count", 3)
+    for part in ("4 new labels are kept", "76 training rows", "3 rows to label"):
+        assert part in told
+    assert [line.split()[:2] for line in told.splitlines() if line.startswith((" 1 ", " 2 "))] == [
+        ["1", "72"],
+        ["2", "76"],
+    ]
+    session = command.folder / "saved_models" / "clinic.active"
+    last = pd.read_csv(session / "to_label.csv")
+    assert not set(last["pool_row"]) & set(asked["pool_row"])
+    assert [one["by"] for one in json.loads((session / "session.json").read_text())["rounds"]] == ["batchbald"] * 2
+
+    trained_on = []
+
+    def untrained(recipe, callbacks, data, progress):
+        trained_on.append(len(data.train.target))
+        return types.SimpleNamespace(path="saved_models/clinic/3", scores={"rows": 18.0, "accuracy": 1.0})
+
+    monkeypatch.setattr("tfbnn.recipes.active.run_recipe", untrained)
+    last.assign(outcome="ill").to_csv("told.csv", index=False)
+    told = command.succeeds("active", recipe, "--pool", pool, "--labels", "told.csv")
+    assert "The whole pool is labelled" in told
+    assert trained_on == [79]
+    assert sorted(path.name for path in (command.folder / "saved_models" / "clinic").iterdir()) == ["1", "2"]
+    assert {path: path.read_bytes() for path in originals} == originals
+
+
+def asked_before(command, rows=(3, 5)) -> tuple[Path, Path]:
+    """Recipe and pool of a session that waits for the labels of these rows, without a training."""
+    from tfbnn.recipes import Recipe
+    from tfbnn.recipes.active import open_session
+
+    recipe, pool = classes_of(command.folder), write_pool(command.folder)
+    open_session(Recipe.from_yaml(recipe), pd.read_csv(pool)).ask(rows, "bald", 72)
+    return recipe, pool
+
+
+BAD_ANSWERS = {
+    "never asked": ("pool_row,outcome\n3,ill\n4,ill\n", ["told.csv", "rows that were asked for", "[4]"]),
+    "missing": ("pool_row,outcome\n3,ill\n5,\n", ["told.csv", "a value in every row", "first row 1"]),
+    "all missing": ("pool_row,outcome\n3,\n5,\n", ["told.csv", "outcome filled in"]),
+    "unknown class": ("pool_row,outcome\n3,ill\n5,Well\n", ["told.csv", "classes", "'Well'"]),
+    "no rows": ("pool_row,outcome\n", ["told.csv", "at least one row"]),
+    "another table": ("a,b\n1,2\n", ["told.csv", "columns pool_row and outcome"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ANSWERS)
+def test_bad_answers_are_refused_before_training(command, case):
+    content, parts = BAD_ANSWERS[case]
+    recipe, pool = asked_before(command)
+    (command.folder / "told.csv").write_text(content)
+    message = command.is_refused("active", recipe, "--pool", pool, "--labels", "told.csv")
+    for part in parts:
+        assert part in message
+
+
+def test_more_rows_than_are_left_are_refused_before_answers_are_kept(command):
+    recipe, pool = asked_before(command)
+    (command.folder / "told.csv").write_text("pool_row,outcome\n3,ill\n5,well\n")
+    message = command.is_refused("active", recipe, "--pool", pool, "--labels", "told.csv", "--count", 11)
+    assert "`--count`. Expected at most 10, the rows of the pool that are not labelled yet" in message
+
+
+def other_pool(folder: Path, change) -> Path:
+    change(pd.read_csv(write_pool(folder))).to_csv(folder / "pool.csv", index=False)
+    return folder / "pool.csv"
+
+
+BAD_POOLS = {
+    "empty": (lambda rows: rows.head(0), [], ["pool.csv", "at least one row"]),
+    "a column too few": (lambda rows: rows.drop(columns="age"), [], ["pool.csv", "Missing: age."]),
+    "a column too many": (lambda rows: rows.assign(Hb=1), [], ["pool.csv", "Unknown: Hb."]),
+    "a column renamed": (lambda rows: rows.rename(columns={"age": "Age"}), [], ["Missing: age. Unknown: Age."]),
+    "smaller than the count": (lambda rows: rows, ["--count", "13"], ["`--count`", "at most 12"]),
+    "no count": (lambda rows: rows, ["--count", "0"], ["`--count`", "1 or more"]),
+    "unknown function": (lambda rows: rows, ["--by", "bold"], ["`--by`", "Did you mean 'bald'"]),
+    "a session that is none": (lambda rows: rows, ["--session", "."], ["`--session`", "a new folder"]),
+    "text for numbers": (lambda rows: rows.assign(age="old"), [], ["age", "numbers"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_POOLS)
+def test_bad_pools_are_refused_before_training(command, monkeypatch, case):
+    change, arguments, parts = BAD_POOLS[case]
+    monkeypatch.setattr("tfbnn.recipes.active.run_recipe", lambda *_, **__: pytest.fail("it trained"))
+    recipe, pool = classes_of(command.folder), other_pool(command.folder, change)
+    message = command.is_refused("active", recipe, "--pool", pool, *arguments)
+    for part in parts:
+        assert part in message
+
+
+def test_classes_are_not_asked_of_numbers(command):
+    recipe, pool = write_recipe(command.folder, clinic.rows()), write_pool(command.folder)
+    assert "'variance' or 'random' for Normal" in command.is_refused("active", recipe, "--pool", pool, "--by", "bald")
+
+
+def test_another_pool_needs_another_session(command):
+    recipe, pool = asked_before(command)
+    clinic.features(12, seed=8).to_csv(pool, index=False)
+    message = command.is_refused("active", recipe, "--pool", pool)
+    assert "pool.csv" in message
+    assert "the rows that the session began with" in message
+
+
+def test_an_interrupt_keeps_the_labels(command, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    recipe, pool = asked_before(command)
+    (command.folder / "told.csv").write_text("pool_row,outcome\n3,ill\n5,well\n")
+    monkeypatch.setattr("tfbnn.recipes.run.fit_method", interrupted)
+    code, _, err = command("active", recipe, "--pool", pool, "--labels", "told.csv")
+    assert (code, err.strip()) == (130, "Interrupted. Nothing was exported.")
+    labelled = pd.read_csv(command.folder / "saved_models" / "clinic.active" / "labelled.csv")
+    assert labelled["pool_row"].tolist() == [3, 5]
+    assert command("active", recipe, "--pool", pool)[0] == 130  # it goes on: no row waits
+
+
 # --- predict and evaluate ---------------------------------------------------------------------------------------------
 
 
@@ -809,7 +958,7 @@ def test_doctor_tells_versions_and_tries_devices(command):
 def test_version_and_help(command):
     assert command.succeeds("--version").strip() == tfbnn.__version__
     out = command.succeeds("--help")
-    for verb in ("train", "compare", "evaluate", "predict", "describe", "recipes", "doctor"):
+    for verb in ("train", "compare", "active", "evaluate", "predict", "describe", "recipes", "doctor"):
         assert verb in out
         assert "Usage: tfbnn" in command.succeeds(verb, "--help")
     assert "..." not in out.replace("[ARGS]...", "")

@@ -1,5 +1,6 @@
 """Pictures of predictions, of posteriors and of methods; needs matplotlib (the extra `plots`)."""
 
+from tfbnn.plots.active import plot_asked, plot_learning_curves
 from tfbnn.plots.bands import plot_bands
 from tfbnn.plots.classes import plot_classes
 from tfbnn.plots.comparison import plot_comparison
@@ -12,11 +13,13 @@ from tfbnn.plots.risk_coverage import plot_risk_coverage
 from tfbnn.plots.weights import plot_weights
 
 __all__ = [
+    "plot_asked",
     "plot_bands",
     "plot_classes",
     "plot_comparison",
     "plot_densities",
     "plot_elbo",
+    "plot_learning_curves",
     "plot_pit",
     "plot_pruning",
     "plot_reliability",

@@ -153,13 +153,14 @@ def _check_export_path(recipe: Recipe) -> None:
         raise invalid("export.path", f"a folder that can be written to; {above} cannot", str(export_path(recipe)))
 
 
-def prepare_data(recipe: Recipe, prior_from: Any = None) -> PreparedData:
+def prepare_data(recipe: Recipe, prior_from: Any = None, more: Table | None = None) -> PreparedData:
     """Reads and splits the table; schema, target and standardisation are fitted on the training rows alone.
 
     Args:
         recipe: what to read.
         prior_from: path of a SavedModel of a recipe, whose posterior becomes the prior. Schema, target and likelihood
             are those it was trained with: in other units its weights would mean something else.
+        more: further training rows, with the same columns; the held-out rows are those of the table.
 
     Raises:
         InvalidInput: for data that cannot be used, or a model that cannot be gone on from.
@@ -176,6 +177,7 @@ def prepare_data(recipe: Recipe, prior_from: Any = None) -> PreparedData:
         likelihood.check_target("data.target", target.encode(table.target))  # by its row in the whole table
     train, held_out = split_rows(table, spec.test_fraction, recipe.seed, stratify=kind == "classes")
     train, calibration = _calibration_rows(recipe, train, stratify=kind == "classes")
+    train = _joined(train, more)
     schema, target, likelihood = _fitted(recipe, train, kind) if before is None else before.units()
     data = PreparedData(train, held_out, schema, target, likelihood, calibration, before)
     for part in [train, held_out] if calibration is None else [train, held_out, calibration]:
@@ -214,6 +216,12 @@ def _read_before(recipe: Recipe, prior_from: Any) -> Before:
     if type(before.likelihood) is not type(wanted):
         raise invalid("likelihood", f"{type(before.likelihood).__name__}, that of {before.path}", type(wanted).__name__)
     return before
+
+
+def _joined(train: Table, more: Table | None) -> Table:
+    if more is None or not len(more.target):
+        return train
+    return Table(pd.concat([train.features, more.features]), pd.concat([train.target, more.target]))
 
 
 def _refuse_measurements(target: pd.Series, likelihood: Any) -> None:
