@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbnn.core.checks import invalid
+from tfbnn.core.checks import InvalidInput, invalid
 from tfbnn.core.positive import positive
 from tfbnn.data import Schema, Target
 from tfbnn.export import load_saved_model
@@ -45,7 +45,10 @@ def read_before(path: Any) -> Before:
     Raises:
         InvalidInput: where there is no SavedModel of a recipe, or its weights are no factorised Gaussians.
     """
-    served = load_saved_model(path)
+    try:
+        served = load_saved_model(path)
+    except InvalidInput as error:
+        raise error.at(OPTION) if error.where == "path" else error from None
     if served.schema is None or "target" not in served.about:
         raise invalid(OPTION, "a model exported by `tfbnn train`, which tells its columns", str(served.path))
     likelihood = served.likelihood

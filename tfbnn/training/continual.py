@@ -54,7 +54,7 @@ def posterior_as_prior(network: keras.Model, yesterday: BayesianModel | Sequence
     by_name = {layer.name: (layer, tensors) for layer, tensors in zip(layers, gaussians, strict=True)}
     if len(by_name) < len(layers):
         raise invalid("network", "layers of different names", [layer.name for layer in layers])
-    today = copied(network, change=lambda described: _with_priors(described, *by_name[described["config"]["name"]]))
+    today = copied(network, change=lambda described: _with_priors(described, by_name))
     for layer, tensors in zip(_layers(today), gaussians, strict=True):
         for q in layer.weight_posteriors:
             loc, scale = tensors[q.name]
@@ -110,7 +110,10 @@ def _refuse_plain_weights(network: keras.Model, layers: Sequence[VariationalLaye
         raise invalid("network", expected, f"plain weights, {plain[0]} the first", "Make all layers Bayesian.")
 
 
-def _with_priors(described: dict, layer: VariationalLayer, tensors: Gaussians) -> dict:
+def _with_priors(described: dict, by_name: Mapping[str, tuple[VariationalLayer, Gaussians]]) -> dict:
+    if described["config"]["name"] not in by_name:  # a layer without posteriors, as MCDropout
+        return described
+    layer, tensors = by_name[described["config"]["name"]]
     config = dict(described["config"])
     for q in layer.weight_posteriors:
         if not _is_mean_field(config[factory_argument(layer, q.name, "posterior")]):
