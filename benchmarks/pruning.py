@@ -121,14 +121,10 @@ def units_report(model: tfbnn.BayesianModel, test: tuple[np.ndarray, np.ndarray]
         smaller = prune_units(model, share)
         prediction = smaller.predict_distribution(test[0], samples)
         error = np.mean(prediction.probabilities.argmax(axis=1) != test[1])
-<<<<<<< HEAD
         rows = test[0][:1000]
         [times] = timing.in_turn(
             {"": lambda model=smaller, rows=rows: model.predict_distribution(rows, samples)}, 5
         ).values()
-=======
-        [times] = timing.in_turn({"": lambda model=smaller: model.predict_distribution(rows, samples)}, 5).values()
->>>>>>> 5da8e2f1033defd62f2045d849d3a24344ac4995
         lines.append(f"| {100 * share:g} % | {smaller.network.count_params():,} | {exported_size(smaller) / 1e6:.1f} | "
                      f"{1e3 * np.median(times):.0f} | {100 * error:.2f} % |")  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 
 
 def network(kind=layers.DenseFlipout, units=4, **kwargs):
-    return keras.Sequential([keras.Input((3,)), kind(units, "tanh", **kwargs), kind(1, **kwargs)])
+    return keras.Sequential([keras.Input((3,)), kind(units, activation="tanh", **kwargs), kind(1, **kwargs)])
 
 
 def trained(**kwargs):
