@@ -152,6 +152,15 @@ def test_a_folder_that_cannot_be_written_is_told(regression, tmp_path):
         check_folder(tmp_path / "taken")
 
 
+@pytest.fixture
+def python_handles_ctrl_c():
+    """As in a terminal; in the background a shell has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 def test_an_interrupted_gold_is_taken_from_where_it_was(regression, tmp_path):
     whole = regression[1][0]
     entries = contestants(regression[0], [GOLD])

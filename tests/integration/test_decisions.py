@@ -32,7 +32,7 @@ def everything(folder, target):
     return recipe(folder, target, "Bernoulli", calibration=of_classes, decision={"costs": COSTS, "refer_cost": 1.0})
 
 
-@pytest.fixture(scope="module", params=["score", "outcome"])
+@pytest.fixture(scope="module", params=[pytest.param("score", marks=pytest.mark.slow), "outcome"])
 def run(request, tmp_path_factory):
     """A recipe with recalibration, conformal outputs and a decision, run."""
     return tfbnn.run_recipe(everything(tmp_path_factory.mktemp(request.param), request.param))
@@ -102,13 +102,13 @@ def test_a_csv_has_a_column_for_each(run, served):
     assert {*flags, "abstain", "uncertainty"} < set(named)
 
 
-def test_without_them_nothing_changes(regression_run):
-    model = json.loads((regression_run.path / "assets.extra" / "model.json").read_text())
+def test_without_them_nothing_changes(tmp_path):
+    served = tfbnn.load_saved_model(tfbnn.export_saved_model(toy.model_of(), tmp_path / "model"))
+    model = json.loads((served.path / "assets.extra" / "model.json").read_text())
     assert [model[name] for name in ("recalibration", "conformal", "decision")] == [None] * 3
-    served = tfbnn.load_saved_model(regression_run.path)
-    assert "abstain" not in served.predict(regression_run.data.held_out.features)
+    assert "abstain" not in served.predict(toy.X)
     with pytest.raises(InvalidInput, match="this model always answers"):
-        served.predict(regression_run.data.held_out.features, abstain_above=0.1)
+        served.predict(toy.X, abstain_above=0.1)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def test_what_is_removed_stays_removed_in_training():
         np.testing.assert_array_equal(ratio == 0, before[name])
 
 
+@pytest.mark.slow
 def test_saved_and_exported_it_gives_the_same_numbers(tmp_path):
     model = prune(model_of(likelihood=tfbnn.likelihoods.Normal().adapt(Y)), 0.5)
     model.save(tmp_path / "pruned.keras")

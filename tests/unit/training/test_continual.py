@@ -101,6 +101,7 @@ def recipe(path, name, **sections):
     return Recipe.from_dict({**content, **sections})
 
 
+@pytest.mark.slow
 def test_the_posterior_of_a_saved_model_is_the_prior_in_its_own_units(folder):
     loaded = tfbnn.load_saved_model(folder / "model")
     today = recipe(folder, "today")
@@ -115,6 +116,7 @@ def test_the_posterior_of_a_saved_model_is_the_prior_in_its_own_units(folder):
         np.testing.assert_array_equal(variable, variables[f"{model.likelihood.name}/{variable.name}"])
 
 
+@pytest.mark.slow
 def test_trained_on_it_goes_on_again(folder):
     result = tfbnn.run_recipe(
         recipe(folder, "today", export={"path": str(folder / "next")}), prior_from=folder / "model"
@@ -142,6 +144,7 @@ def test_what_cannot_go_on_is_told(folder, sections, told):
         build_method(today, prepare_data(today, folder / "model"))
 
 
+@pytest.mark.slow
 def test_models_to_go_on_from_that_are_none(folder, tmp_path):
     with pytest.raises(InvalidInput, match="absent"):
         prepare_data(recipe(folder, "today"), tmp_path / "absent")
