@@ -18,9 +18,9 @@ def blocks(page: Path) -> list[str]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-def pages() -> list[Path]:
+def pages() -> list:
     with_code = [page for page in sorted((ROOT / "docs").glob("**/*.md")) if blocks(page)]
-    return [ROOT / "README.md", *with_code]
+    return [ROOT / "README.md", *(pytest.param(page, marks=pytest.mark.slow) for page in with_code)]
 
 
 def test_the_readme_has_code():
