@@ -124,6 +124,7 @@ def test_it_is_written_as_numbers_too(regression, tmp_path):
     assert told["results"][1]["near"]["total_variation"] == results[1].near.total_variation
 
 
+@pytest.mark.slow
 def test_one_feature_gives_functions_and_two_give_a_map(regression, classes, tmp_path):
     for (path, results), names in ((regression, ["comparison", "functions"]), (classes, ["comparison", "certainty"])):
         made = draw_comparison(tmp_path, results, prepare_data(tfbnn.Recipe.from_yaml(path)))
@@ -131,6 +132,7 @@ def test_one_feature_gives_functions_and_two_give_a_map(regression, classes, tmp
         assert all(file.read_bytes().startswith(b"\x89PNG") for file in made)
 
 
+@pytest.mark.slow
 def test_of_classes_it_tells_the_agreement(classes):
     _, results = classes
     assert 0 <= results[1].agreement <= 1
@@ -152,6 +154,15 @@ def test_a_folder_that_cannot_be_written_is_told(regression, tmp_path):
         check_folder(tmp_path / "taken")
 
 
+@pytest.fixture
+def python_handles_ctrl_c():
+    """As in a terminal; in the background a shell has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 def test_an_interrupted_gold_is_taken_from_where_it_was(regression, tmp_path):
     whole = regression[1][0]
     entries = contestants(regression[0], [GOLD])

@@ -35,8 +35,8 @@ def settings(method):
 def combinations():
     """Each method on numbers and on classes; what repeats a kind of draws on another target is slow."""
     for method in METHODS:
-        yield pytest.param("score", method, marks=[pytest.mark.slow] if method in ("HMC", "SGLD") else [])
-        quick = method in ("Laplace", "MonteCarloDropout", "DeepEnsemble")
+        yield pytest.param("score", method, marks=[pytest.mark.slow] if method in ("HMC", "NUTS", "SGLD") else [])
+        quick = method == "Laplace"
         yield pytest.param("outcome", method, marks=[] if quick else [pytest.mark.slow])
 
 

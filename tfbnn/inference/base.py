@@ -30,7 +30,8 @@ class Inference(abc.ABC):
         likelihood: a `tfbnn.likelihoods` object, adapted to the training targets, or a name.
         optimizer: of Keras.
         seed: of initial weights, noise, order of rows and draws; None: another at every construction.
-        **kwargs: of `BayesianModel` (beta, train_samples, num_samples, num_data).
+        **kwargs: of `BayesianModel` (beta, train_samples, num_samples, num_data). beta weighs a KL: methods of points
+            and chains have none, and their posterior is that of beta = 1 whatever it is.
 
     Attributes:
         history: name -> value of each epoch of the last `fit`.
