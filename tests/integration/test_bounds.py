@@ -140,6 +140,7 @@ def correlated():
     return blr.LinearRegression(X, y, 0.5)
 
 
+@pytest.mark.slow
 def test_renyi_finds_the_wider_factorised_gaussian():
     """Its variances are 2.2 times those of the ELBO, 1 / precision_ii; alpha 0.3 would be 3.4."""
     regression = correlated()

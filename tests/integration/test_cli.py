@@ -847,6 +847,7 @@ def test_prediction_in_a_shell_is_silent_on_stderr(model, tmp_path):
 BRIEF = "NUTS chains=2 num_draws=20 warmup=20 max_tree_depth=3"
 
 
+@pytest.mark.slow
 def test_a_comparison_prints_what_it_writes(command):
     recipe = write_recipe(command.folder, clinic.rows())
     out = command.succeeds("compare", recipe, "--methods", f"{BRIEF}, DeepEnsemble members=2,SWAG", "-o", "beside")

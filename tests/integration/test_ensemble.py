@@ -81,6 +81,7 @@ def test_in_linear_regression_each_member_is_the_posterior_mean():
     assert np.abs(found - least_squares).max() > 2e-3  # without the prior it would be that
 
 
+@pytest.mark.slow
 def test_anchored_members_spread_as_their_closed_form_says():
     """w_m = Sigma (X^T y / sigma^2 + a / s^2), a ~ Normal(0, s^2): the posterior mean, and covariance Sigma^2 / s^2."""
     regression = blr.example(N=8)

@@ -155,6 +155,7 @@ def test_the_same_recipe_gives_the_same_weights_scores_and_predictions(first, tm
     )
 
 
+@pytest.mark.slow
 def test_the_same_recipe_in_another_process_gives_the_same_weights_and_predictions(first, tmp_path):
     path, result = first
     arguments = [sys.executable, "-c", FINGERPRINT, str(tmp_path), str(path)]
@@ -168,6 +169,7 @@ def test_the_same_recipe_in_another_process_gives_the_same_weights_and_predictio
     np.testing.assert_array_equal(parameters, here.parameters)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_split_and_other_weights(first, tmp_path):
     path, result = first
     other = run_again(path, tmp_path / "other", "seed=1")
@@ -284,7 +286,7 @@ def visits(folder: Path, likelihood: str, **columns) -> tfbnn.Recipe:
     return tfbnn.Recipe.from_dict(content)
 
 
-@pytest.mark.parametrize("likelihood", ["Poisson", "NegativeBinomial"])
+@pytest.mark.parametrize("likelihood", ["Poisson", pytest.param("NegativeBinomial", marks=pytest.mark.slow)])
 def test_counts_from_a_table_to_a_served_model(likelihood, tmp_path):
     result = tfbnn.run_recipe(visits(tmp_path, likelihood))
     assert result.elbo.log_likelihood > terminal.chance_log_likelihood(result.data)

@@ -56,6 +56,7 @@ def test_rows_folded_into_the_batch_share_the_weights():
     assert stddev[1] == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_elbo_terms_average_a_monte_carlo_kl_over_their_draws():
     """With S = 100 draws the spread over seeds must be about a tenth of that with one; 1/3 is the bound of 20 seeds."""
 

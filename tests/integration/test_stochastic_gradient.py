@@ -148,7 +148,9 @@ def sampled_regression(regression, method, rate, temperature=1.0, epochs=420, **
                      num_data=len(y), verbose=0)  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "rate", "friction"), [(SGLD, 0.03, 1.0), (SGHMC, 0.004, 0.2)])
+@pytest.mark.parametrize(
+    ("method", "rate", "friction"), [(SGLD, 0.03, 1.0), pytest.param(SGHMC, 0.004, 0.2, marks=pytest.mark.slow)]
+)
 def test_draws_are_those_of_the_chains_exact_stationary_law(regression, method, rate, friction):
     covariance, radius = stationary(regression, rate, friction)
     correlation = radius**STEPS
