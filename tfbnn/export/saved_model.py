@@ -18,10 +18,10 @@ from tfbnn.core.noise import COUPLINGS, check_seed
 from tfbnn.export.answers import Answers
 from tfbnn.export.versions import WrittenWhole
 from tfbnn.likelihoods import serialize as serialize_likelihood
+from tfbnn.prediction.monte_carlo import DEFAULT_SAMPLES
 from tfbnn.prediction.prediction import check_level
 
 EXTRA = "assets.extra"
-DEFAULT_NUM_SAMPLES = 100
 PACKAGES = ("tfbnn", "tensorflow", "tensorflow-probability", "keras", "numpy", "pandas", "scikit-learn")
 
 _SCALARS = (tf.TensorSpec([], tf.int32, name="num_samples"), tf.TensorSpec([], tf.int32, name="seed"))
@@ -116,7 +116,7 @@ def export_saved_model(
 
 def _checked_num_samples(num_samples: int | None, draws: Draws) -> int:
     if num_samples is None:
-        return draws.at_most(DEFAULT_NUM_SAMPLES)
+        return draws.at_most(DEFAULT_SAMPLES)
     if positive_integer("num_samples", num_samples) > draws.at_most(num_samples):
         raise invalid("num_samples", f"at most {draws.num_draws}, the draws that there are", num_samples)
     return num_samples

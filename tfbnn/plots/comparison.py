@@ -18,7 +18,7 @@ def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
         path: of the picture.
         results: of `tfbnn.recipes.compare`, the gold first, the failed ones left out.
     """
-    gold = results[0].label.split()[0]  # without its options
+    gold = results[0].method
     compared = [result for result in results if result.near]
     figure, axes = panels(3, 3, 3.4, 0.42 * len(results) + 1.4, sharey=True)
     places = range(len(compared))

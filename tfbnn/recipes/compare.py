@@ -68,6 +68,11 @@ class Result:
     draws: Draws | None = None
 
     @property
+    def method(self) -> str:
+        """The label without its options."""
+        return self.label.split()[0]
+
+    @property
     def failed(self) -> bool:
         """Whether it gave no posterior."""
         return self.draws is None

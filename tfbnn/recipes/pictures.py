@@ -42,8 +42,7 @@ def _functions(path: Path, results: Sequence[Result], data: PreparedData) -> Pat
     x, y = data.train.features[column.name].to_numpy(float), data.target.encode(data.train.target)[:, 0]
     grid = _values_around(x, POINTS)
     predictions = _predictions(results, data, pd.DataFrame({column.name: grid}))
-    gold = results[0].label.split()[0]  # without its options
-    return plot_bands(path, predictions, grid, (x, y), (column.name, str(data.train.target.name)), gold)
+    return plot_bands(path, predictions, grid, (x, y), (column.name, str(data.train.target.name)), results[0].method)
 
 
 def _certainty(path: Path, results: Sequence[Result], data: PreparedData) -> Path:
