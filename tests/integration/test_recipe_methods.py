@@ -10,6 +10,7 @@ from tfbnn.core.checks import InvalidInput
 from tfbnn.recipes.method import METHODS
 
 QUICK = {"SWAG": {"start": 0.3}, "SGLD": {"burn_in": 0.3}, "SGHMC": {"burn_in": 0.3}}  # 3 epochs are enough then
+SLOW = ("HMC", "NUTS", "SGLD", "SWAG", "DeepEnsemble")  # their draws are exported in tests of their own
 LIKELIHOODS = {"score": "Normal", "outcome": "Bernoulli"}
 
 
@@ -35,7 +36,7 @@ def settings(method):
 def combinations():
     """Each method on numbers and on classes; what repeats a kind of draws on another target is slow."""
     for method in METHODS:
-        yield pytest.param("score", method, marks=[pytest.mark.slow] if method in ("HMC", "NUTS", "SGLD") else [])
+        yield pytest.param("score", method, marks=[pytest.mark.slow] if method in SLOW else [])
         quick = method == "Laplace"
         yield pytest.param("outcome", method, marks=[] if quick else [pytest.mark.slow])
 
