@@ -8,7 +8,6 @@ not chosen by them: the targets name it.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import sys
@@ -21,21 +20,20 @@ import numpy as np
 
 import tfbnn
 from benchmarks import timing
-from tfbnn.core.checks import InvalidInput, invalid
+from benchmarks.mnist import read_images
+from tfbnn.core.checks import InvalidInput
 from tfbnn.plots import plot_pruning
 from tfbnn.pruning import knee, prune_units, pruning_table, signal_to_noise
 
 BATCH = 128
 TARGET_ERROR = {400: 0.0136, 1200: 0.0132}  # published, unpruned, by units
 TARGET_SHARE, TARGET_COST = 0.95, 0.001
-FILES = {"train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-         "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")}  # fmt: skip
 
 
 def main(arguments: list[str]) -> None:
     """Trains, prints the table, writes it with the picture and the model."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks pruning", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of MNIST's four .gz files")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds mnist/")
     parser.add_argument("--units", type=timing.positive, default=400, help="U, of both hidden layers")
     parser.add_argument("--epochs", type=timing.positive, default=200)
     parser.add_argument("--rows", type=timing.positive, default=60_000, help="only the first so many training images")
@@ -69,17 +67,8 @@ def main(arguments: list[str]) -> None:
 
 def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Images [N, 784], pixels / 126, and classes [N]."""
-    images, labels = (_numbers(folder / name) for name in FILES[part])
-    return (images.reshape(len(images), -1) / 126).astype(np.float32), labels.astype(np.int32)
-
-
-def _numbers(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise invalid("--data", f"a folder with {path.name}", str(path.parent))
-    content = gzip.decompress(path.read_bytes())
-    rank = content[3]
-    shape = np.frombuffer(content, ">u4", rank, offset=4).astype(int)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    images = read_images(folder / "mnist", part)
+    return images.x.reshape(len(images.x), -1) * np.float32(255 / 126), images.y
 
 
 def trained(x: np.ndarray, y: np.ndarray, units: int, epochs: int) -> tfbnn.BayesianModel:
