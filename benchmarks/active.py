@@ -2,8 +2,8 @@
 
 The network is small (two convolutions, 16 and 32 filters of 5 x 5, each followed by a maximum over 2 x 2; dropout 0.25,
 128 units, dropout 0.5, 10 classes), so that a round takes seconds; its posterior is that of Monte Carlo dropout. It
-starts with 2 labels a class, asks for `--count` more a round, and is trained anew from the same initial weights on all of
-them. To save time each round looks at `--candidates` rows of the pool, chosen at random, of all that are left (the
+starts with 2 labels a class, asks for `--count` more a round, and is trained anew from the same initial weights on all
+of them. To save time each round looks at `--candidates` rows of the pool, chosen at random, of all that are left (the
 papers look at all). No validation rows are used: nothing is tuned while it runs.
 """
 

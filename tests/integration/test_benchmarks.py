@@ -210,31 +210,6 @@ def test_a_worker_that_ends_tells_its_last_words(load, worker):
 # --- active -----------------------------------------------------------------------------------------------------------
 
 
-def write_idx(path, values, sizes, kind=8):
-    """Bytes as MNIST's files hold them."""
-    content = (
-        bytes([0, 0, kind, len(sizes)]) + np.array(sizes, ">i4").tobytes() + np.asarray(values, np.uint8).tobytes()
-    )
-    path.write_bytes(gzip.compress(content))
-
-
-def test_digits_are_read_from_idx_files(load, tmp_path):
-    images = np.arange(3 * 28 * 28) % 256
-    write_idx(tmp_path / "train-images-idx3-ubyte.gz", images, [3, 28, 28])
-    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", [7, 0, 9], [3])
-    x, y = load("active").read_digits(tmp_path, "train")
-    np.testing.assert_allclose(x, images.reshape(3, 28, 28, 1) / 255.0, rtol=1e-6)
-    assert y.tolist() == [7, 0, 9]
-
-
-def test_files_that_are_no_digits_are_refused(load, tmp_path):
-    with pytest.raises(InvalidInput, match="no such file"):
-        load("active").read_digits(tmp_path, "train")
-    write_idx(tmp_path / "train-images-idx3-ubyte.gz", [0], [1, 1, 1], kind=9)
-    with pytest.raises(InvalidInput, match="idx files of bytes"):
-        load("active").read_digits(tmp_path, "train")
-
-
 def test_labels_needed_are_the_fewest_that_reached_the_accuracy(load):
     active = load("active")
     history = {"labels": [20, 30, 40], "accuracy": [0.9, 0.96, 0.94]}
