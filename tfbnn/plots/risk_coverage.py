@@ -6,19 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import BLUE, GREY, ORANGE, legend_above, panels
+from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, legend_above, panels
 from tfbnn.prediction import Prediction
 from tfbnn.prediction.risk_coverage import certainty as own_certainty
 from tfbnn.prediction.risk_coverage import losses, risk_coverage
 
 
-def plot_risk_coverage(prediction: Prediction, y: Any, certainty: Any = None) -> Any:
+def plot_risk_coverage(
+    prediction: Prediction, y: Any, certainty: Any = None, kept: float | None = None, target: str = "the target"
+) -> Any:
     """Risk of the rows that are kept, the most certain first: error rate of classes, RMSE of numbers in units of y.
 
     Args:
         prediction: of B rows.
         y: [B] or [B, T]; class indices for classes.
         certainty: [B], higher where surer; None: the largest probability, or minus the predictive variance.
+        kept: share of the rows that a decision keeps, which is marked.
+        target: name of its column.
 
     Returns:
         The Matplotlib figure: the curve, that of the best order, and the risk where none is referred.
@@ -43,6 +47,8 @@ def plot_risk_coverage(prediction: Prediction, y: Any, certainty: Any = None) ->
         risk = curve.risk if is_classifier else np.sqrt(curve.risk)
         axis.plot(curve.coverage, risk, color=colour, linewidth=1.4, label=label)
     axis.axhline(risk[-1], color=GREY, linewidth=1.0, linestyle="--", label="referred at random")
+    if kept is not None:
+        axis.axvline(kept, color=INK, linewidth=1.0, linestyle=":", label=f"{kept:.0%} are kept by the decision")
     axis.set_xlim(0, 1)
     axis.set_ylim(bottom=0)
     axis.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
@@ -50,7 +56,7 @@ def plot_risk_coverage(prediction: Prediction, y: Any, certainty: Any = None) ->
         axis.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     axis.set_xlabel("share of the rows that are kept", fontsize=9)
     axis.set_ylabel(
-        "error rate of those kept" if is_classifier else "RMSE of those kept\n(units of the target)", fontsize=9
+        "error rate of those kept" if is_classifier else f"RMSE of those kept\n(units of {target})", fontsize=9
     )
     legend_above(axis)
     return figure
