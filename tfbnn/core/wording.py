@@ -69,7 +69,7 @@ def four_digits(values: list[float], is_share: bool) -> list[str]:
 
 
 def as_known(values: list[float], is_share: bool, half: float | None = None) -> list[str]:
-    """A value and the ends of its interval, to two digits of half the interval's width; alone, to four digits.
+    """A value and the ends of its interval, to two digits of half the interval's width; alone, to three digits.
 
     Args:
         values: value, lower and upper; or a value alone.
@@ -77,10 +77,12 @@ def as_known(values: list[float], is_share: bool, half: float | None = None) -> 
         half: a width to go by instead, so that the lines of a table have decimals alike.
     """
     half = half or ((values[2] - values[1]) / 2 if len(values) == 3 else 0.0)
-    if not 0.0 < half < math.inf:
-        return four_digits(values, is_share)
     if is_share:
-        return [f"{value:.{max(min(_places(100 * half), 1), 0)}%}" for value in values]
+        places = min(max(_places(100 * half), 0), 1) if 0.0 < half < math.inf else 1
+        return [f"{value:.{places}%}" for value in values]
+    if not 0.0 < half < math.inf:
+        largest = max(abs(value) for value in values)
+        half = largest / 10 if 0.0 < largest < math.inf else 1.0  # two digits of a tenth are three of the whole
     return [f"{value:,.{min(max(_places(half), 0), 9)}f}" for value in values]
 
 

@@ -89,7 +89,7 @@ def _draw_validation(axis: Any, named: dict[str, np.ndarray]) -> None:
     values = named[_VALIDATION]
     axis.plot(_epochs(values), values, color=BLUE, linewidth=1.3)
     _fit(axis, [values])
-    axis.set_ylabel("log likelihood of validation rows, nats a row", fontsize=9)
+    axis.set_ylabel("validation rows, nats a row", fontsize=9)
 
 
 def _epochs(values: np.ndarray) -> np.ndarray:

@@ -53,7 +53,9 @@ def plot_reliability(
     two = probabilities.shape[1] == 2
     found = reliability(probabilities[:, 1] if two else probabilities, y, bins, scheme)
     words = (
-        (labels[1], f"share of rows of {labels[1]}") if two else ("the likeliest class", "share in which it was right")
+        (labels[1], f"share of rows with\n{labels[1]}")
+        if two
+        else ("the likeliest class", "share in which it was right")
     )
     return _of_classes(found, *words)
 

@@ -105,6 +105,11 @@ class Evidence:
         """By which it abstains, where it does."""
         return decision.deserialize(self.about["model"].get("decision"))
 
+    @functools.cached_property
+    def acts(self) -> dict[str, np.ndarray]:
+        """What the decision tells of each row, by name; of none, nothing."""
+        return {} if self.decision is None else self.decision(self.prediction)
+
     def extra(self, name: str) -> pd.DataFrame | None:
         """The table NAME.csv of `assets.extra/`; None where there is none, or it holds no row."""
         path = self.path / EXTRA / f"{name}.csv"

@@ -21,6 +21,7 @@ from tfbnn.report.rows import epistemic_against_aleatoric, most_and_least_certai
 from tfbnn.report.training import how_training_went, posterior, what_was_trained
 
 NO_PICTURES = "Pictures need Matplotlib: pip install 'tfbnn[plots]', then make the report anew with tfbnn report."
+INDENT = "\u2003"  # a space that HTML keeps
 WIDE = 5  # columns, beyond which cells stay on one line and the table scrolls
 
 
@@ -99,7 +100,7 @@ def _table(table: Table) -> str:
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell).strip())}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell.replace('  ', INDENT))}</{tag}>" for cell in cells) + "</tr>"
 
 
 def _side_by_side(figures: Sequence[str]) -> str:

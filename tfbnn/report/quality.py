@@ -13,6 +13,7 @@ from tfbnn.plots import plot_pit, plot_reliability, plot_sharpness
 from tfbnn.report.base import Block, Picture, Section, Table, Text
 from tfbnn.report.evidence import Evidence
 
+NEARLY_CALIBRATED = 0.02  # intervals of calibrated models often begin just above 0: docs/evaluation.md has numbers
 CONFORMAL = ("conformal_coverage", "conformal_width", "set_size")
 
 
@@ -92,20 +93,23 @@ def calibration(evidence: Evidence) -> Section:
             ),
         ]
         return Section("Calibration", [Text(coverage_in_words(evidence)), *pictures])
-    draw = functools.partial(draw, labels=evidence.labels) if len(evidence.labels) == 2 else draw
+    draw = functools.partial(draw, labels=_named(evidence)) if len(evidence.labels) == 2 else draw
     words = "Points on the diagonal: of rows told with probability p, a share p came true. Bars: rows in each bin."
     return Section("Calibration", [Text(_calibration_error(evidence)), Picture(draw, words)])
+
+
+def _named(evidence: Evidence) -> list[str]:
+    return [f"{evidence.target} = {label}" for label in evidence.labels]
 
 
 def _calibration_error(evidence: Evidence) -> str:
     error = evidence.scores["ece"]
     told = f"The debiased calibration error is {with_ends(error)}; 0 is best."
-    shown = error.lower > 0.02
-    return f"{told} " + (
-        "Probabilities and frequencies differ by about so much; TemperatureScaling in the recipe would mend it."
-        if shown
-        else "Miscalibration was not shown: probabilities may be taken as they are, within this interval."
-    )
+    if error.lower <= NEARLY_CALIBRATED:
+        return f"{told} Miscalibration was not shown: probabilities may be taken as they are, within this interval."
+    has_mend = evidence.about["model"].get("recalibration") is not None
+    mend = "" if has_mend else " TemperatureScaling, under calibration in the recipe, may mend it."
+    return f"{told} Probabilities and frequencies differ by about so much.{mend}"
 
 
 def sharpness(evidence: Evidence) -> Section:
@@ -143,11 +147,12 @@ def conformal(evidence: Evidence) -> Section | None:
     chance = float(np.sqrt(evidence.level * (1 - evidence.level) / evidence.num_rows))
     told = (
         f"{type(evidence.conformal).__name__}, fitted on calibration rows, tells the truth of a new row with "
-        f"probability {evidence.level:.0%} whatever the model, as long as new rows are like the calibration rows. Of "
-        f"{evidence.num_rows:,} rows, chance alone moves the share by ±{2 * chance:.0%}."
+        f"probability {evidence.level:.0%} or more whatever the model, as long as new rows are like the calibration "
+        f"rows. Of {evidence.num_rows:,} rows, chance alone moves the share by ±{2 * chance:.0%}."
     )
-    table = Table(("conformal outputs", "value"), _lines(found, evidence))
-    return Section("Conformal coverage", [Text(told), table])
+    if found.get("set_size", 0) >= len(evidence.labels) > 0:
+        told += " Here every set holds all classes, which says nothing: another kind may tell smaller ones."
+    return Section("Conformal coverage", [Text(told), Table(("conformal outputs", "value"), _lines(found, evidence))])
 
 
 def _lines(found: dict[str, float], evidence: Evidence) -> list[Any]:

@@ -2,104 +2,132 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
 
 import numpy as np
 
 from tfbnn.core.wording import as_known, scores_in_words
-from tfbnn.decision import CostMatrix
+from tfbnn.decision import CostMatrix, Referral
 from tfbnn.evaluation import certainty, losses, risk_at, with_interval
 from tfbnn.plots import plot_risk_coverage
 from tfbnn.report.base import Block, Picture, Section, Table, Text
 from tfbnn.report.evidence import Evidence
-from tfbnn.report.quality import CONFORMAL
+from tfbnn.report.quality import CONFORMAL, with_ends
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)
 REPLICATES = 200
 
 
+@dataclasses.dataclass(frozen=True)
+class Risk:
+    """What is lost where the model acts.
+
+    Attributes:
+        name: of the risk.
+        loss: of each row, [B].
+        is_share: whether the risk is told as a percentage.
+        is_root: whether it is the root of the mean loss, else the mean.
+    """
+
+    name: str
+    loss: np.ndarray
+    is_share: bool = False
+    is_root: bool = False
+
+    def of(self, loss: np.ndarray) -> float:
+        """The risk of rows of these losses."""
+        return self._of_mean(float(np.mean(loss)))
+
+    def of_rest(self, loss: np.ndarray, sure: np.ndarray, referred: float) -> float:
+        """The risk of the others, where such a share of the rows is referred."""
+        return self._of_mean(risk_at(loss, sure, referred))
+
+    def _of_mean(self, mean: float) -> float:
+        return float(np.sqrt(mean)) if self.is_root else mean
+
+
+def risk_of(evidence: Evidence) -> Risk:
+    """Cost of the actions where there is a cost matrix, else error rate or root mean squared error."""
+    if isinstance(evidence.decision, CostMatrix):
+        never = np.zeros(evidence.num_rows, bool)
+        return Risk("cost a row", evidence.decision.cost(evidence.acts["action"], never, evidence.y))
+    loss = losses(evidence.prediction, evidence.y)
+    if evidence.is_classifier:
+        return Risk("error rate", loss, is_share=True)
+    return Risk(f"root mean squared error, units of {evidence.target},", loss, is_root=True)
+
+
 def referral(evidence: Evidence) -> Section:
     """Risk of the rows that are kept; of a decision, what it gained."""
-    sure = _certainty(evidence)
-    draw = functools.partial(
-        plot_risk_coverage, evidence.prediction, evidence.y, sure, _kept(evidence), evidence.target
-    )
+    risk, sure = risk_of(evidence), _certainty(evidence)
+    if np.ptp(risk.loss) == 0.0:
+        told = f"The {risk.name} is the same in all rows, {_of_all(risk)}: their order says nothing of referral."
+        return Section("Who should decide", [*_of_decision(evidence), Text(told)])
+    kept = None if evidence.decision is None else 1.0 - evidence.decided["referred"]
+    costs = risk.loss if isinstance(evidence.decision, CostMatrix) else None
+    draw = functools.partial(plot_risk_coverage, evidence.prediction, evidence.y, sure, kept, evidence.target, costs)
     words = (
         "From right to left more rows are referred, the least certain first. Lower is better; a flat line says that "
+        "certainty does not tell the good predictions from the bad."
     )
-    picture = Picture(draw, words + "certainty does not tell the good predictions from the bad.")
-    return Section("Who should decide", [*_of_decision(evidence), *_of_shares(evidence, sure), picture])
-
-
-def _kept(evidence: Evidence) -> float | None:
-    return None if evidence.decision is None else 1.0 - evidence.decided["referred"]
+    table = Text("What referring the least certain rows does to the others:"), _of_shares(risk, sure)
+    return Section("Who should decide", [*_of_decision(evidence), *table, Picture(draw, words)])
 
 
 def _certainty(evidence: Evidence) -> np.ndarray:
     """By the decision's own uncertainty where there is one."""
     if evidence.decision is None:
         return certainty(evidence.prediction)
-    return -np.asarray(evidence.decision(evidence.prediction)["uncertainty"], np.float64)
+    return -np.asarray(evidence.acts["uncertainty"], np.float64)
 
 
 def _of_decision(evidence: Evidence) -> list[Block]:
     if evidence.decision is None:
-        return [Text("The model answers every row. The table tells what referring the least certain would gain.")]
+        return [Text("The model answers every row; none is referred to somebody who knows more.")]
     found = {name: value for name, value in evidence.decided.items() if name not in CONFORMAL}
     lines = scores_in_words(found, evidence.level, rounded=as_known, target=evidence.target)
-    all_rows = "accuracy" if evidence.is_classifier else "rmse"
-    beside = scores_in_words(
-        {all_rows: evidence.scores[all_rows].value}, evidence.level, rounded=as_known, target=evidence.target
-    )
-    return [
-        Text(gained(evidence)),
-        Table(("with referral", "value"), [*lines, [f"{beside[0][0]}, all rows", beside[0][1]]]),
-    ]
+    return [Text(gained(evidence)), Table(("with referral", "value"), lines)]
 
 
 def gained(evidence: Evidence) -> str:
-    """What the decision brought, in words."""
-    found, decision = evidence.decided, evidence.decision
+    """What the decision brought, in words; "" where there is none."""
+    decision, risk = evidence.decision, risk_of(evidence)
     if decision is None:
         return ""
-    share = found["referred"]
-    what = "the least expected cost" if isinstance(decision, CostMatrix) else f"the {decision.by.replace('_', ' ')}"  # type: ignore[attr-defined]
-    told = f"It refers rows of which {what} is above {decision.threshold:.3g}: {share:.1%} of these."
-    if share in (0.0, 1.0):
-        return f"{told} So it makes no difference: " + ("none are referred." if share == 0.0 else "all are referred.")
+    abstain = np.asarray(evidence.acts["abstain"])
+    by = decision.by.replace("_", " ") if isinstance(decision, Referral) else "least expected cost"
+    told = f"It refers rows of which the {by} is above {decision.threshold:.3g}: {abstain.mean():.1%} of these."
+    if abstain.all() or not abstain.any():
+        return f"{told} So the decision makes no difference."
     if isinstance(decision, CostMatrix):
-        others = {"acting on all": found["cost_without_referral"], "referring all": found["cost_of_referring_all"]}
-        beside = ", ".join(f"{cost:.3f} by {name}" for name, cost in others.items())
-        better = found["cost"] < min(others.values())
-        verdict = "cheaper than both" if better else "not cheaper than both on these rows"
-        return f"{told} The decisions cost {found['cost']:.3f} a row, {beside}: {verdict}."
-    if evidence.is_classifier:
-        of_kept, of_all = 1 - found["kept_accuracy"], 1 - evidence.scores["accuracy"].value
-        return f"{told} Of the others {of_kept:.1%} are wrong, of all rows {of_all:.1%}."
-    rmse = evidence.scores["rmse"]
-    kept = as_known([found["kept_rmse"], rmse.lower, rmse.upper], is_share=False)[0]
-    all_rows = as_known([rmse.value, rmse.lower, rmse.upper], is_share=False)[0]
-    return f"{told} The root mean squared error of the others is {kept}, of all rows {all_rows}."
+        return f"{told} {_saved(np.where(abstain, decision.refer, risk.loss), risk.loss, decision.refer)}"
+    of_rest = with_ends(with_interval(risk.of, risk.loss[~abstain]), risk.is_share)
+    return f"{told} The {risk.name} of the others is {of_rest}, of all rows {_of_all(risk)}."
 
 
-def _of_shares(evidence: Evidence, sure: np.ndarray) -> list[Block]:
+def _of_all(risk: Risk) -> str:
+    return with_ends(with_interval(risk.of, risk.loss), risk.is_share)
+
+
+def _saved(own: np.ndarray, never: np.ndarray, refer: float) -> str:
+    """What is saved, a row, beside acting on all and beside referring all; each with its interval."""
+    others = {"acting on all rows": never - own, "referring all rows": refer - own}
+    saved = {name: with_interval(np.mean, difference) for name, difference in others.items()}
+    told = " and ".join(f"{with_ends(estimate)} beside {name}" for name, estimate in saved.items())
+    doubt = [name for name, estimate in saved.items() if estimate.lower <= 0]
+    verdict = f"That they are cheaper than {' or '.join(doubt)} was not shown." if doubt else "Cheaper than both."
+    return f"The decisions cost {np.mean(own):.3g} a row; they save {told}. {verdict}"
+
+
+def _of_shares(risk: Risk, sure: np.ndarray) -> Table:
     """Risk of the rest where such a share is referred, with its interval."""
-    loss = losses(evidence.prediction, evidence.y)
-    shares = [share for share in SHARES if not share or evidence.num_rows * share >= 1]
-    risks = [with_interval(_risk(evidence, share), loss, sure, replicates=REPLICATES) for share in shares]
-    half = (risks[0].upper - risks[0].lower) / 2
-    cells = [as_known([risk.value, risk.lower, risk.upper], evidence.is_classifier, half) for risk in risks]
+    shares = [share for share in SHARES if not share or len(risk.loss) * share >= 1]
+    found = [
+        with_interval(functools.partial(risk.of_rest, referred=share), risk.loss, sure, replicates=REPLICATES)
+        for share in shares
+    ]
+    half = (found[0].upper - found[0].lower) / 2
+    cells = [as_known([one.value, one.lower, one.upper], risk.is_share, half) for one in found]
     rows = [(f"{share:.0%}", value, " to ".join(ends)) for share, (value, *ends) in zip(shares, cells, strict=True)]
-    heading = "error rate of the rest" if evidence.is_classifier else f"RMSE of the rest, units of {evidence.target}"
-    return [Table(("referred, the least certain", heading, "95% interval"), rows)]
-
-
-def _risk(evidence: Evidence, share: float) -> Callable[[np.ndarray, np.ndarray], float]:
-    """The error rate or RMSE of the rest, of losses and certainties."""
-
-    def risk(loss: np.ndarray, sure: np.ndarray) -> float:
-        found = risk_at(loss, sure, referred=share)
-        return found if evidence.is_classifier else float(np.sqrt(found))
-
-    return risk
+    return Table(("referred, the least certain", f"{risk.name} of the rest", "95% interval"), rows)

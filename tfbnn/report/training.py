@@ -111,17 +111,16 @@ def posterior(evidence: Evidence) -> Section | None:
     found = evidence.extra("posterior")
     if found is None:
         return None
-    headings = ("layer", "weights", "mean scale", "signal to noise: lower quartile", "median", "upper quartile", "KL")
+    headings = ("layer", "weights", "mean scale", "signal / noise 25%", "50%", "75%", "KL, nats")
     has_kl = found["kl"].notna().any()
     rows = [_of_layer(*values) for values in found.itertuples(index=False)]
-    text = Text(
-        "Signal to noise is |mean| / standard deviation of a weight's posterior. Below 1 its sign is open: the data "
-        "did not need the weight. A large KL (nats) says that the data moved the layer far from its prior."
-        if has_kl
-        else "Signal to noise is |mean| / standard deviation of a weight over the draws. Below 1 its sign is open."
+    told = (
+        "Signal / noise is |mean| / standard deviation of a weight, here its quartiles. Below 1 the sign of a weight "
+        "is open: the data did not need it."
     )
+    told += " A large KL says that the data moved the layer far from its prior." if has_kl else ""
     cut = None if has_kl else -1
-    return Section("Posterior of the weights", [text, Table(headings[:cut], [row[:cut] for row in rows])])
+    return Section("Posterior of the weights", [Text(told), Table(headings[:cut], [row[:cut] for row in rows])])
 
 
 def _of_layer(layer: str, weights: int, scale: float, *numbers: float) -> tuple[str, ...]:
