@@ -352,10 +352,10 @@ def report(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE where it exists.")] = False,
 ) -> None:
-    """Write the report of a SavedModel: one HTML file, and a model card.
+    """Write the report of a SavedModel, and its model card.
 
-    Without -o both are written into the folder of the model, in the place of those there; of other ROWS than those held
-    out, report_ROWS.html beside them.
+    Without -o both go into the folder of the model, in the place of those there; of other ROWS than those held out,
+    report_ROWS.html beside them.
     """
     _refuse_output(output, overwrite)
     if output is not None and output.suffix not in (".html", ".md"):

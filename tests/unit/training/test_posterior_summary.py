@@ -47,7 +47,7 @@ def test_a_monte_carlo_kl_is_the_same_each_time_and_near_the_true_one():
 
 
 def test_correlated_weights_have_their_marginal_scales():
-    model = model_of(posterior=posteriors.FullCovariance(), layer="DenseVariational")
+    model = model_of(make_posterior_fn=posteriors.FullCovariance(), layer="DenseVariational")
     row = posterior_summary(model).iloc[0]
     scale = model.network.layers[0].weight_posteriors[0].distribution().stddev().numpy()
     assert row["scale"] == pytest.approx(scale.mean(), rel=1e-5)
