@@ -40,10 +40,11 @@ def _doubt(folder: Path, evidence: Evidence) -> list[Block]:
 
 
 def _from_markdown(text: str) -> list[Block]:
-    """The table and the paragraphs that `tfbnn compare` wrote."""
+    """What `tfbnn compare` wrote (table, legend, verdict, a line a message), the verdict first."""
     lines = text.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    words = "\n".join(line for line in lines if not line.startswith("|"))
-    paragraphs = [" ".join(part.split()) for part in words.split("\n\n") if part.strip()]
+    messages = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
+    words = "\n".join(line for line in lines if not line.startswith(("|", "- ")))
+    legend, *verdict = [" ".join(part.split()) for part in words.split("\n\n") if part.strip()] or [""]
     table = [Table(cells[0], cells[2:])] if len(cells) > 2 else []
-    return [*table, *map(Text, paragraphs)]
+    return [*map(Text, verdict), *table, *map(Text, [legend, *messages])]

@@ -121,6 +121,6 @@ def _image(image: Image) -> str:
     data = base64.b64encode(image.path.read_bytes()).decode()
     words = html.escape(image.words)
     return (
-        f'<figure class="broad"><img src="data:image/png;base64,{data}" alt="{words}">'
+        f'<figure class="broad"><div class="scroll"><img src="data:image/png;base64,{data}" alt="{words}"></div>'
         f"<figcaption>{words}</figcaption></figure>"
     )

@@ -71,7 +71,10 @@ def referral(evidence: Evidence) -> Section:
         "From right to left more rows are referred, the least certain first. Lower is better; a flat line says that "
         "certainty does not tell the good predictions from the bad."
     )
-    table = Text("What referring the least certain rows does to the others:"), _of_shares(risk, sure)
+    told = "What referring the least certain rows does to the others:"
+    if risk.is_share:
+        told = "What referring the least certain rows does to the others (0 errors of n rows leave room for a rate of 3/n):"
+    table = Text(told), _of_shares(risk, sure)
     return Section("Who should decide", [*_of_decision(evidence), *table, Picture(draw, words)])
 
 

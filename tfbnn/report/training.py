@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from tfbnn.core.wording import as_known
 from tfbnn.plots import parts_of_elbo, plot_elbo
 from tfbnn.report.base import Picture, Section, Table, Text
 from tfbnn.report.evidence import Evidence
@@ -125,5 +126,5 @@ def posterior(evidence: Evidence) -> Section | None:
 
 def _of_layer(layer: str, weights: int, scale: float, *numbers: float) -> tuple[str, ...]:
     *quartiles, kl = numbers
-    digits = (f"{value:.2g}" if pd.notna(value) else "-" for value in (scale, *quartiles))
+    digits = (as_known([value], is_share=False)[0] if pd.notna(value) else "-" for value in (scale, *quartiles))
     return (str(layer), f"{weights:,}", *digits, f"{kl:,.1f}" if pd.notna(kl) else "-")
