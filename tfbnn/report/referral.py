@@ -71,9 +71,8 @@ def referral(evidence: Evidence) -> Section:
         "From right to left more rows are referred, the least certain first. Lower is better; a flat line says that "
         "certainty does not tell the good predictions from the bad."
     )
-    told = "What referring the least certain rows does to the others:"
-    if risk.is_share:
-        told = "What referring the least certain rows does to the others (0 errors of n rows leave room for a rate of 3/n):"
+    none = " Where no error is left of n rows, a rate of 3 / n may still be." if risk.is_share else ""
+    told = f"What referring the least certain rows does to the others.{none}"
     table = Text(told), _of_shares(risk, sure)
     return Section("Who should decide", [*_of_decision(evidence), *table, Picture(draw, words)])
 
