@@ -28,12 +28,14 @@ class Risk:
         loss: of each row, [B].
         is_share: whether the risk is told as a percentage.
         is_root: whether it is the root of the mean loss, else the mean.
+        unit: of the risk, as words to append.
     """
 
     name: str
     loss: np.ndarray
     is_share: bool = False
     is_root: bool = False
+    unit: str = ""
 
     def of(self, loss: np.ndarray) -> float:
         """The risk of rows of these losses."""
@@ -55,7 +57,7 @@ def risk_of(evidence: Evidence) -> Risk:
     loss = losses(evidence.prediction, evidence.y)
     if evidence.is_classifier:
         return Risk("error rate", loss, is_share=True)
-    return Risk(f"root mean squared error, units of {evidence.target},", loss, is_root=True)
+    return Risk("root mean squared error", loss, is_root=True, unit=f", units of {evidence.target}")
 
 
 def referral(evidence: Evidence) -> Section:
@@ -132,4 +134,4 @@ def _of_shares(risk: Risk, sure: np.ndarray) -> Table:
     half = (found[0].upper - found[0].lower) / 2
     cells = [as_known([one.value, one.lower, one.upper], risk.is_share, half) for one in found]
     rows = [(f"{share:.0%}", value, " to ".join(ends)) for share, (value, *ends) in zip(shares, cells, strict=True)]
-    return Table(("referred, the least certain", f"{risk.name} of the rest", "95% interval"), rows)
+    return Table(("referred, the least certain", f"{risk.name} of the rest{risk.unit}", "95% interval"), rows)

@@ -81,11 +81,8 @@ def epistemic_against_aleatoric(evidence: Evidence) -> Section:
     else:
         whole, part = float(prediction.variance.mean()), float(np.square(prediction.epistemic_stddev).mean())
         what = "of the mean predictive variance"
-    share = (
-        f"{part / whole:.0%} {what} is epistemic: from not knowing the weights, more data would remove it. "
-        if whole
-        else ""
-    )
+    size = "Less than 1%" if part < 0.01 * whole else f"{part / whole:.0%}" if whole else "None"
+    share = f"{size} {what} is epistemic: from not knowing the weights, more data would remove it. "
     told = f"{share}Aleatoric is the noise that would be left. Rows high in the picture are unlike the training rows."
     draw = functools.partial(plot_uncertainties, prediction, evidence.y, evidence.level, evidence.target)
     return Section(
