@@ -49,6 +49,7 @@ def recipe(csv: Path, target: str, likelihood: Any, **sections: Any) -> dict[str
         "likelihood": likelihood,
         "training": {"epochs": 3, "batch_size": 16},
         "prediction": {"num_samples": 20},
+        "export": {"report": False},  # a second that most tests can do without
     }
     for name, section in sections.items():
         content[name] = {**content.get(name, {}), **section} if isinstance(section, dict) else section

@@ -34,6 +34,7 @@ _LAZY = {
     "inference": ("tfbnn.inference", None),
     "pruning": ("tfbnn.pruning", None),
     "recipes": ("tfbnn.recipes", None),
+    "report": ("tfbnn.report", None),
     "Recipe": ("tfbnn.recipes", "Recipe"),
     "export_saved_model": ("tfbnn.export", "export_saved_model"),
     "load_saved_model": ("tfbnn.export", "load_saved_model"),

@@ -164,6 +164,11 @@ def train(
     print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
     out.print(escape(f"\nSavedModel      {result.path}/"), soft_wrap=True)
     out.print(escape(f"Held-out rows   {result.held_out_csv}"), soft_wrap=True)
+    if loaded.export.report:
+        from tfbnn.report import of_trained, write_report
+
+        page, card = write_report(of_trained(result.path, result.prediction))
+        out.print(escape(f"Report          {page}, {card.name}"), soft_wrap=True)
 
 
 @app.command()
@@ -333,6 +338,46 @@ def evaluate(
     if output is not None:
         _write_scores(output, found, decided)
         out.print(escape(f"Scores written to {output}"), soft_wrap=True)
+
+
+@app.command()
+def report(
+    model: Model,
+    rows: Annotated[
+        Path | None, typer.Argument(metavar="[ROWS]", help="CSV or Parquet with the target; default: held-out rows.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="FILE.html, or FILE.md for the model card alone."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE where it exists.")] = False,
+) -> None:
+    """Write the report of a SavedModel, and its model card.
+
+    Without -o both go into the folder of the model, in the place of those there; of other ROWS than those held out,
+    report_ROWS.html beside them.
+    """
+    _refuse_output(output, overwrite)
+    if output is not None and output.suffix not in (".html", ".md"):
+        raise invalid("--output", "a name that ends in .html or .md", str(output))
+    with _quiet_start():
+        from tfbnn.export import load_saved_model
+        from tfbnn.report import gather, html_report, model_card, write_report, write_text
+    served = load_saved_model(model)
+    _from_recipe(served)
+    if rows is None:
+        evidence = gather(served)
+    else:
+        frame = _read_rows(rows)
+        with _told_of(rows, "data.target"), _told_of_columns(rows, served):
+            evidence = gather(served, frame, rows.name)
+    if output is None and rows is None:
+        made = write_report(evidence)
+    else:
+        make = model_card if output is not None and output.suffix == ".md" else html_report
+        chosen = output or served.path / f"report_{rows.stem}.html"  # type: ignore[union-attr]  # one of both is given
+        made = [write_text(chosen, make(evidence), "--output")]
+    out.print(escape("Written: " + ", ".join(map(str, made))), soft_wrap=True)
 
 
 @app.command()
@@ -546,19 +591,13 @@ def _write_scores(output: Path, found: dict[str, Any], decided: dict[str, float]
     """A score a row, or a key of JSON: value, lower, upper (of decisions the value); whole or not at all."""
     import pandas as pd
 
+    from tfbnn.report import write_text
+
     numbers = {name: dataclasses.asdict(estimate) for name, estimate in found.items()}
     numbers |= {name: {"value": value} for name, value in decided.items()}
     table = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("score")
     text = table.to_csv() if output.suffix == ".csv" else json.dumps(numbers, indent=1) + "\n"
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, output)
-    except OSError as error:
-        raise invalid("--output", "a file that can be written", str(output), f"{error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    write_text(output, text, "--output")
 
 
 def _works(device: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import math
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import rich.console
 import rich.progress
 import rich.table
 from rich.markup import escape
+
+from tfbnn.core.wording import column_cells, common_decimals, scores_in_words, spread
 
 ROWS_SHOWN = 10
 MAX_PROBABILITIES_SHOWN = 4
@@ -209,52 +210,12 @@ def _told(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
-_SCORES = {
-    "log_likelihood": "log likelihood, nats a row (higher is better)",
-    "rmse": "root mean squared error, units of the target",
-    "mae": "mean absolute error, units of the target",
-    "crps": "CRPS, units of the target (lower is better)",
-    "coverage": "{level:.0%} intervals that hold the target",
-    "interval_width": "mean width of the {level:.0%} interval",
-    "interval_score": "{level:.0%} interval score (lower is better)",
-    "accuracy": "accuracy",
-    "brier": "Brier score (lower is better)",
-    "ece": "calibration error, debiased (0 is best)",
-    "aurc": "area under risk-coverage (lower is better)",
-    "conformal_coverage": "conformal: rows whose truth is told (wanted: {level:.0%})",
-    "conformal_width": "conformal: mean width of the interval, units of the target",
-    "set_size": "conformal: classes told, on average",
-    "referred": "referred rows",
-    "kept_accuracy": "accuracy of the others",
-    "kept_rmse": "root mean squared error of the others",
-    "cost": "cost of the decisions, a row",
-    "cost_without_referral": "  if none were referred",
-    "cost_of_referring_all": "  if all were referred",
-}
-_COST_OF = "cost_of_"
-_SHARES = ("coverage", "accuracy", "conformal_coverage", "referred", "kept_accuracy")
-
-
 def print_scores(scores: dict[str, float], title: str, level: float, intervals: dict[str, Any] | None = None) -> None:
     """Prints scores by name, each with its unit, and its bootstrap interval (`Estimate`) where there is one."""
     table = empty_table(title, "", *(["95 % interval"] if intervals else []))
-    actions = [name for name in scores if name.startswith(_COST_OF) and name not in _SCORES]
-    in_words = _SCORES | {name: f"  if all were '{name.removeprefix(_COST_OF)}'" for name in actions}
-    for name, text in in_words.items():
-        if name in scores:
-            estimate = (intervals or {}).get(name)
-            ends = [estimate.lower, estimate.upper] if estimate else []
-            value, *ends = _alike([scores[name], *ends], is_share=name in _SHARES)
-            table.add_row(escape(text.format(level=level)), value, *([" to ".join(ends)] if intervals else []))
+    for text, value, *ends in scores_in_words(scores, level, intervals):
+        table.add_row(escape(text), value, *([" to ".join(ends)] if intervals else []))
     out.print(table)
-
-
-def _alike(values: list[float], is_share: bool) -> list[str]:
-    """With as many decimals as give the first four digits."""
-    if is_share:
-        return [f"{value:.1%}" for value in values]
-    size = math.floor(math.log10(abs(values[0]))) if values[0] and math.isfinite(values[0]) else 0
-    return [f"{value:.{min(max(3 - size, 0), 5)}f}" for value in values]
 
 
 def print_calibrated(calibrated: Any, num_rows: int) -> None:
@@ -308,11 +269,11 @@ def print_predictions(named: dict[str, Any], level: float, target: str | None = 
     table = empty_table("row", *shown)
     first = {heading: values[:ROWS_SHOWN] for heading, values in shown.items()}
     of_target = {"lower", "upper", escape(target or "lower").replace("_", "\n", 1)}
-    places = _decimals([values for heading, values in first.items() if heading in {"mean", *of_target}])
+    places = common_decimals([values for heading, values in first.items() if heading in {"mean", *of_target}])
     decimals = {"mean": places, **dict.fromkeys(of_target, 0 if counts else places)}
-    cells = [_cells(values, decimals.get(heading)) for heading, values in first.items()]
-    for i, row in enumerate(zip(*cells, strict=True)):
-        table.add_row(str(i), *row)
+    texts = [column_cells(values, decimals.get(heading)) for heading, values in first.items()]
+    for i, row in enumerate(zip(*texts, strict=True)):
+        table.add_row(str(i), *map(escape, row))
     out.print(table)
     num_rows = len(next(iter(named.values())))
     if num_rows > ROWS_SHOWN:
@@ -358,21 +319,6 @@ def _heading(name: str) -> str:
     if name.startswith("probability_"):
         return "P of\n" + escape(name.removeprefix("probability_"))
     return "mutual\ninfo" if name == "mutual_information" else escape(name.replace("_", "\n", 1))
-
-
-def _cells(values: Any, decimals: int | None = None) -> list[str]:
-    """Text as it is; numbers of one column with the same decimals."""
-    if values.dtype.kind not in "fiu":
-        return [escape(str(value)) for value in values]
-    decimals = _decimals([values]) if decimals is None else decimals
-    return [f"{value:.{decimals}f}" for value in values]
-
-
-def _decimals(columns: list[Any]) -> int:
-    """Four digits for the largest number of the columns."""
-    sizes = [abs(float(value)) for values in columns if values.dtype.kind in "fiu" for value in values]
-    largest = max((size for size in sizes if math.isfinite(size)), default=0.0)
-    return 3 if largest < 1 else max(0, 3 - int(math.log10(largest)))
 
 
 def print_model(path: Path, settings: dict[str, Any]) -> None:
@@ -460,15 +406,7 @@ def _values_seen(column: Any) -> tuple[str, bool]:
     """What a column held in training, in words, and whether values were missing."""
     if column.kind == "categorical":
         return ", ".join(map(repr, column.vocabulary[:6])), "" in column.vocabulary
-    return _spread(column.mean, column.stddev), column.has_missing
-
-
-def _spread(mean: float, stddev: float) -> str:
-    """As 13.02 ± 0.81: two digits of the spread, and the mean to the same decimals."""
-    decimals = 1 - math.floor(math.log10(stddev)) if stddev > 0 else 0
-    if stddev <= 0 or decimals > 6 or abs(mean) >= 1e7 or stddev >= 1e7:
-        return f"{mean:.4g} ± {stddev:.2g}"
-    return f"{mean:.{max(decimals, 0)}f} ± {stddev:.{max(decimals, 0)}f}"
+    return spread(column.mean, column.stddev), column.has_missing
 
 
 def print_recipe(recipe: dict[str, Any]) -> None:

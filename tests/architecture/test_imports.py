@@ -23,12 +23,20 @@ TIERS = [
     ["training"],
     ["inference", "calibration", "decision"],
     ["export", "evaluation", "active", "pruning", "plots"],
+    ["report"],
     ["recipes", "terminal"],
     ["cli"],
 ]
 TIER = {part: number for number, parts in enumerate(TIERS) for part in parts}
 BASE = {"core": "checks", "data": "columns"}  # the file of a package that its others may import; elsewhere `base`
-SEQUENCES = {"prediction", "training", "recipes", "export", "active"}  # of steps: siblings may import each other
+SEQUENCES = {
+    "prediction",
+    "training",
+    "recipes",
+    "export",
+    "active",
+    "report",
+}  # of steps: siblings may import each other
 PRODUCTS = {("evaluation", "scores")}  # the one module of a package that is made of its siblings, which none imports
 
 

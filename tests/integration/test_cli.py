@@ -113,7 +113,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     rows = clinic.rows().rename(columns={"mean radius": "radius [mm]"})
     recipe = write_recipe(folder, rows, description="rows of a [small] clinic")
-    done = in_a_process("train", str(recipe), "--set", "training.epochs=2", cwd=folder)
+    settings = ["--set", "training.epochs=2", "--set", "export.report=true"]
+    done = in_a_process("train", str(recipe), *settings, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -137,6 +138,7 @@ def test_training_tells_elbo_scores_and_where_all_is(trained):
         "90% intervals that hold the target",
         "saved_models/clinic/1/",
         "saved_models/clinic/1/assets.extra/held_out.csv",
+        "saved_models/clinic/1/report.html, model_card.md",
     ):
         assert line in done.stdout
     held_out = pd.read_csv(folder / "saved_models/clinic/1/assets.extra/held_out.csv")
@@ -177,6 +179,64 @@ def test_scores_are_written_with_their_intervals(trained, command):
 
 def test_columns_with_brackets_are_printed_as_they_are(trained, command):
     assert "radius [mm]" in command.succeeds("describe", trained[0] / "saved_models" / "clinic")
+
+
+# --- report -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """They take a second; tests of the report itself have them."""
+    monkeypatch.setattr("tfbnn.report.page.can_draw", lambda: False)
+
+
+def test_a_report_is_made_anew_from_the_artefact_alone(trained, command):
+    model = shutil.copytree(trained[0] / "saved_models" / "clinic", command.folder / "moved")
+    page, card = model / "1" / "report.html", model / "1" / "model_card.md"
+    of_training = page.read_text()
+    assert of_training.count("<svg") > 5
+    page.unlink()
+    out = command.succeeds("report", model)
+    assert f"Written: {page}, {card}" in out
+    again = page.read_text().replace(str(model / "1"), "saved_models/clinic/1")
+    differ = [pair for pair in zip(of_training.splitlines(), again.splitlines(), strict=True) if pair[0] != pair[1]]
+    assert differ == []
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_report_of_other_rows_stands_beside_that_of_the_held_out_ones(trained, command, asked):
+    model = shutil.copytree(trained[0] / "saved_models" / "clinic", command.folder / "model")
+    before = (model / "1" / "report.html").read_text()
+    rows = clinic.rows(30, seed=1).rename(columns={"mean radius": "radius [mm]"})
+    rows.to_csv(command.folder / "new.csv", index=False)
+    command.succeeds("report", model, "new.csv")
+    assert "30 rows of new.csv" in (model / "1" / "report_new.html").read_text()
+    assert (model / "1" / "report.html").read_text() == before
+    command.succeeds("report", model, "new.csv", "-o", "card.md")
+    assert "# Model card: clinic" in (command.folder / "card.md").read_text()
+    command.succeeds("report", model, "-o", "page.html")
+    assert "18 rows held out" in (command.folder / "page.html").read_text()
+
+
+def test_a_report_that_cannot_be_made_is_refused(trained, command):
+    model = trained[0] / "saved_models" / "clinic"
+    rows = clinic.rows(5).rename(columns={"mean radius": "radius [mm]"})
+    rows.drop(columns="score").to_csv(command.folder / "rows.csv", index=False)
+    rows.assign(score="high").to_csv(command.folder / "text.csv", index=False)
+    for arguments, parts in [
+        (["rows.csv"], ["`rows.csv`", "a column 'score', the target"]),
+        (["text.csv"], ["`text.csv`", "numbers"]),
+        (["nowhere.csv"], ["`nowhere.csv`", "a file that exists"]),
+        (["-o", "report.pdf"], ["`--output`", "ends in .html or .md"]),
+        (["-o", "nowhere/report.html"], ["`--output`", "There is no folder"]),
+    ]:
+        message = command.is_refused("report", model, *arguments)
+        for part in parts:
+            assert part in message
+    assert "`path`" in command.is_refused("report", "nowhere")
+    bare = shutil.copytree(model, command.folder / "bare")
+    (bare / "1" / "assets.extra" / "held_out.csv").unlink()
+    assert "`ROWS`" in command.is_refused("report", bare)
 
 
 BAD_ROWS = {
@@ -962,7 +1022,7 @@ def test_doctor_tells_versions_and_tries_devices(command):
 def test_version_and_help(command):
     assert command.succeeds("--version").strip() == tfbnn.__version__
     out = command.succeeds("--help")
-    for verb in ("train", "compare", "active", "evaluate", "predict", "describe", "recipes", "doctor"):
+    for verb in ("train", "compare", "active", "evaluate", "report", "predict", "describe", "recipes", "doctor"):
         assert verb in out
         assert "Usage: tfbnn" in command.succeeds(verb, "--help")
     assert "..." not in out.replace("[ARGS]...", "")

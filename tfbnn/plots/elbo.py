@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbnn.core.checks import invalid
+from tfbnn.core.checks import invalid, one_of
 from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, legend_above, panels, read_logarithms
 
 SETTLING = 0.1  # share of the epochs, the first ones, whose values need not fit on the axis
@@ -17,17 +17,18 @@ TERMS = {
 }
 
 
-def plot_elbo(history: Mapping[str, Any]) -> Any:
+def plot_elbo(history: Mapping[str, Any], part: str | None = None) -> Any:
     """ELBO = log likelihood - KL over the epochs, nats of the training set; the KL a layer; and the validation rows'.
 
     Args:
         history: name -> value of each epoch: `history` of what `fit` returns, or the table `history.csv` of an export.
+        part: one panel alone, of `parts_of_elbo(history)`; None: all.
 
     Returns:
         The Matplotlib figure.
 
     Raises:
-        InvalidInput: where no term of the ELBO is among the names, or matplotlib is absent.
+        InvalidInput: where no term of the ELBO is among the names, the part is not there, or matplotlib is absent.
 
     Example:
         >>> plot_elbo(model.fit(x, y, epochs=300).history).savefig("elbo.png")
@@ -35,22 +36,29 @@ def plot_elbo(history: Mapping[str, Any]) -> Any:
     named = {name: np.asarray(values, np.float64) for name, values in history.items()}
     if "log_likelihood" not in named:
         raise invalid("history", "the terms of an ELBO, log_likelihood among them", sorted(named))
-    parts = [
-        _draw_terms,
-        *([_draw_kl] if _has_kl(named) else []),
-        *([_draw_validation] if _VALIDATION in named else []),
-    ]
-    figure, axes = panels(len(parts), 3, 3.6, 2.9)
-    for axis, draw in zip(axes, parts, strict=True):
-        draw(axis, named)
+    parts = parts_of_elbo(named)
+    shown = parts if part is None else [one_of("part", part, parts)]
+    figure, axes = panels(len(shown), 3, 3.6, 2.9)
+    for axis, name in zip(axes, shown, strict=True):
+        _DRAW[name](axis, named)
         axis.set_xlabel("epoch", fontsize=9)
     return figure
+
+
+def parts_of_elbo(history: Mapping[str, Any]) -> list[str]:
+    """Which panels a history has: "terms" where training tells a log likelihood, "kl", "validation"."""
+    there = {
+        "terms": "log_likelihood" in history,
+        "kl": _has_kl(history),
+        "validation": _VALIDATION in history,
+    }
+    return [part for part, is_there in there.items() if is_there]
 
 
 _VALIDATION = "val_log_likelihood"
 
 
-def _has_kl(named: dict[str, np.ndarray]) -> bool:
+def _has_kl(named: Mapping[str, Any]) -> bool:
     return bool(np.any(named.get("kl", 0.0)))
 
 
@@ -81,7 +89,7 @@ def _draw_validation(axis: Any, named: dict[str, np.ndarray]) -> None:
     values = named[_VALIDATION]
     axis.plot(_epochs(values), values, color=BLUE, linewidth=1.3)
     _fit(axis, [values])
-    axis.set_ylabel("log likelihood of validation rows, nats a row", fontsize=9)
+    axis.set_ylabel("validation rows, nats a row", fontsize=9)
 
 
 def _epochs(values: np.ndarray) -> np.ndarray:
@@ -94,3 +102,6 @@ def _fit(axis: Any, lines: list[np.ndarray]) -> None:
     low, high = np.nanmin(later), max(np.nanmax(values) for values in lines)
     margin = 0.05 * (high - low) or 1.0
     axis.set_ylim(low - margin, high + margin)
+
+
+_DRAW = {"terms": _draw_terms, "kl": _draw_kl, "validation": _draw_validation}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,13 @@ BINS = 10
 Z = 1.96  # standard errors of a 95 % interval
 
 
-def plot_reliability(prediction: Prediction, y: Any, bins: int = BINS, scheme: str = "equal_width") -> Any:
+def plot_reliability(
+    prediction: Prediction,
+    y: Any,
+    bins: int = BINS,
+    scheme: str = "equal_width",
+    labels: Sequence[str] = ("class 0", "class 1"),
+) -> Any:
     """Frequency beside the predicted probability; on the diagonal both are the same.
 
     Two classes: of the second one. More: of the likeliest. Both with 95 % intervals of the frequencies (Wilson) and
@@ -26,6 +33,7 @@ def plot_reliability(prediction: Prediction, y: Any, bins: int = BINS, scheme: s
         y: [B] or [B, T]; class indices for classes.
         bins: of equal width or of equally many rows; classes only.
         scheme: "equal_width" or "adaptive".
+        labels: names of two classes.
 
     Returns:
         The Matplotlib figure.
@@ -44,7 +52,11 @@ def plot_reliability(prediction: Prediction, y: Any, bins: int = BINS, scheme: s
     probabilities = prediction.probabilities
     two = probabilities.shape[1] == 2
     found = reliability(probabilities[:, 1] if two else probabilities, y, bins, scheme)
-    words = ("class 1", "share of rows of class 1") if two else ("the likeliest class", "share in which it was right")
+    words = (
+        (labels[1], f"share of rows with\n{labels[1]}")
+        if two
+        else ("the likeliest class", "share in which it was right")
+    )
     return _of_classes(found, *words)
 
 

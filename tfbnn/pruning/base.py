@@ -10,6 +10,7 @@ import numpy as np
 from tfbnn.core.checks import InvalidInput, finite_number, invalid
 from tfbnn.posteriors import WeightPosterior
 from tfbnn.training import BayesianModel
+from tfbnn.training.posterior_summary import signal_to_noise
 
 
 class WeightTensor(NamedTuple):
@@ -29,8 +30,8 @@ class WeightTensor(NamedTuple):
 
     def signal_to_noise(self) -> np.ndarray:
         """|loc| / scale of each weight; 0 of one that was removed."""
-        loc, scale = (np.abs(part.numpy()) for part in self.q.factorised_gaussian)  # type: ignore[union-attr]
-        return np.divide(loc, scale, out=np.where(loc > 0, np.inf, 0.0).astype(loc.dtype), where=scale > 0)
+        loc, scale = self.q.factorised_gaussian  # type: ignore[misc]
+        return signal_to_noise(loc.numpy(), scale.numpy())
 
 
 def weight_tensors(model: Any) -> list[WeightTensor]:

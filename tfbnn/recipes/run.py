@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -29,11 +30,12 @@ from tfbnn.recipes.before import OPTION, Before, read_before
 from tfbnn.recipes.calibrate import Calibrated, calibrate, check_fits
 from tfbnn.recipes.method import METHODS
 from tfbnn.recipes.spec import Recipe, TrainingSpec, likelihood_for
-from tfbnn.training import BayesianModel, posterior_as_prior
+from tfbnn.training import BayesianModel, posterior_as_prior, posterior_summary
 
 HELD_OUT = "held_out"
 Progress = Callable[[int, int, dict[str, float]], None]
 HISTORY = "history"
+POSTERIOR = "posterior"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,7 @@ class RecipeResult:
         scores: of the held-out rows.
         path: folder of the SavedModel.
         calibrated: what was fitted on the calibration rows; the scores are of calibrated predictions.
+        prediction: of the held-out rows, calibrated.
     """
 
     recipe: Recipe
@@ -78,6 +81,7 @@ class RecipeResult:
     scores: dict[str, float]
     path: Path
     calibrated: Calibrated
+    prediction: Prediction
 
     @property
     def model(self) -> BayesianModel:
@@ -135,7 +139,7 @@ def run_recipe(
     elbo = _elbo_after_training(recipe, data, method.model) if isinstance(method, VariationalInference) else None
     path = _export(recipe, data, draws, scores, method.history, calibrated)
     shutil.rmtree(checkpoint_path(recipe), ignore_errors=True)
-    return RecipeResult(recipe, data, method, draws, method.history, elbo, scores, path, calibrated)
+    return RecipeResult(recipe, data, method, draws, method.history, elbo, scores, path, calibrated, prediction)
 
 
 def export_path(recipe: Recipe) -> Path:
@@ -391,6 +395,7 @@ def _export(
         "target": data.target.to_dict(),
         "history": history,
         "inference": {"method": recipe.method.__name__, **getattr(draws, "metadata", {})},
+        "trained": _trained(data),
         **({} if data.before is None else {"prior_from": str(data.before.path)}),
     }
     rows = pd.concat([data.held_out.features, data.held_out.target], axis=1)
@@ -403,7 +408,21 @@ def _export(
             schema=data.schema,
             labels=data.target.labels or None,
             metadata=resolved,
-            tables={HELD_OUT: rows, HISTORY: pd.DataFrame(history).rename_axis("epoch").reset_index()},
+            tables={
+                HELD_OUT: rows,
+                HISTORY: pd.DataFrame(history).rename_axis("epoch").reset_index(),
+                POSTERIOR: posterior_summary(draws),
+            },
             **calibrated.steps(),
         )
     )
+
+
+def _trained(data: PreparedData) -> dict[str, Any]:
+    """When, and how many of what, as a report tells it."""
+    parts = {"training": data.train, "calibration": data.calibration, "held_out": data.held_out}
+    return {
+        "date": datetime.date.today().isoformat(),
+        "rows": {name: 0 if part is None else len(part.target) for name, part in parts.items()},
+        "features": data.schema.num_features,
+    }

@@ -28,7 +28,8 @@ class _Section(pydantic.BaseModel):
     @pydantic.field_validator("*", mode="before")
     @classmethod
     def _no_truth_value(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
-        if isinstance(value, bool):  # which would pass for the numbers 0 and 1
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and wanted is not bool:  # which would pass for the numbers 0 and 1
             raise invalid(str(info.field_name), "no truth value (true, false, yes, no, on, off)", value)
         return value
 
@@ -206,9 +207,11 @@ class ExportSpec(_Section):
     Attributes:
         path: NAME, which takes the next version below it, or NAME/VERSION, which must not exist; none:
             saved_models/ and the recipe's name.
+        report: whether `tfbnn train` writes report.html and model_card.md into the version.
     """
 
     path: str | None = None
+    report: bool = True
 
 
 class Recipe(_Section):

@@ -52,6 +52,47 @@ def test_reliability_of_numbers_is_the_share_below_each_quantile(tmp_path):
     assert share[at] == pytest.approx(np.mean(NUMBERS.quantile(0.3)[:, 0] >= Y))
 
 
+def test_sharpness_counts_the_widths_of_the_intervals(tmp_path):
+    [axis] = written(plots.plot_sharpness(NUMBERS, 0.8, "mmol/l"), tmp_path)
+    lower, upper = NUMBERS.interval(0.8)
+    assert sum(bar.get_height() for bar in axis.patches) == B
+    assert line(axis, "mean").get_xdata()[0] == pytest.approx((upper - lower).mean())
+    assert "80% interval, units of mmol/l" in axis.get_xlabel()
+    [axis] = written(plots.plot_sharpness(THREE), tmp_path)
+    assert line(axis, "all classes alike").get_xdata()[0] == pytest.approx(np.log(3))
+    assert sum(bar.get_height() for bar in axis.patches) == B
+
+
+def test_uncertainties_are_shown_by_what_was_missed(tmp_path):
+    [axis] = written(plots.plot_uncertainties(NUMBERS, Y, 0.5), tmp_path)
+    lower, upper = NUMBERS.interval(0.5)
+    outside = ((lower[:, 0] > Y) | (upper[:, 0] < Y)).nonzero()[0]
+    shown = np.stack([NUMBERS.aleatoric_stddev[outside, 0], NUMBERS.epistemic_stddev[outside, 0]], axis=1)
+    np.testing.assert_allclose(line(axis, "outside").get_xydata(), shown)
+    [axis] = written(plots.plot_uncertainties(TWO, CLASSES), tmp_path)
+    wrong = TWO.probabilities.argmax(axis=1) != CLASSES
+    np.testing.assert_allclose(line(axis, "named wrongly").get_ydata(), TWO.mutual_information[wrong])
+    assert len(line(axis, "named rightly").get_xydata()) == B - wrong.sum()
+
+
+def test_a_part_of_the_elbo_stands_alone(tmp_path):
+    history = {"log_likelihood": [-9.0, -8.0], "kl": [2.0, 1.0], "elbo": [-11.0, -9.0], "val_log_likelihood": [-1, -2]}
+    assert plots.parts_of_elbo(history) == ["terms", "kl", "validation"]
+    assert plots.parts_of_elbo({"log_likelihood": [1.0], "kl": [0.0]}) == ["terms"]
+    [axis] = written(plots.plot_elbo(history, "kl"), tmp_path)
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), [2.0, 1.0])
+    with pytest.raises(InvalidInput, match="`part`"):
+        plots.plot_elbo({"log_likelihood": [1.0]}, "kl")
+
+
+def test_costs_of_the_kept_rows_and_the_decision_are_shown(tmp_path):
+    costs = RNG.uniform(0.0, 3.0, B)
+    [axis] = written(plots.plot_risk_coverage(TWO, CLASSES, kept=0.75, costs=costs), tmp_path)
+    assert axis.lines[0].get_ydata()[-1] == pytest.approx(costs.mean())
+    assert line(axis, "75% are kept by the decision").get_xdata()[0] == 0.75
+    assert "cost" in axis.get_ylabel()
+
+
 def test_risk_coverage_ends_at_the_risk_of_all(tmp_path):
     [axis] = written(plots.plot_risk_coverage(NUMBERS, Y), tmp_path)
     rmse = np.sqrt(np.mean((NUMBERS.mean[:, 0] - Y) ** 2))
