@@ -34,7 +34,7 @@ from tfbnn.core.checks import InvalidInput, invalid
 LEVEL = 0.9
 OTHERS = 0.2  # of the rows are calibrated on, and as many tested on
 STEPS = 3000
-AT_ONCE = 50  # splits that are trained on one stack
+AT_ONCE = 25  # splits that are trained on one stack
 METHOD = uci.METHODS["ensemble"]  # the layers and the rate of all; and a contestant, where asked for
 
 
@@ -82,14 +82,22 @@ def main(arguments: list[str]) -> None:
         sets = {name: read_rows(given.data, name, given.inner) for name in given.sets}  # before minutes of work
     except InvalidInput as error:
         sys.exit(f"Error: {error}")
-    given.out.mkdir(parents=True, exist_ok=True)
-    results: dict[str, dict] = {}
-    for name, (x, y) in sets.items():
-        results[name] = run(x, y, given.splits, given.steps, contestants(given.variational))
-        text = report(results, given.steps)
-        (given.out / "conformal.json").write_text(json.dumps({"steps": given.steps, "sets": results}))
-        (given.out / "conformal.md").write_text(text)
-    print(f"\n{text}\nWritten: {given.out}/conformal.md, {given.out}/conformal.json")
+    asked = contestants(given.variational)
+    results: dict[str, dict] = {name: {"told": {one: [] for one in asked}, "seconds": 0.0} for name in sets}
+    for start in range(0, given.splits, AT_ONCE):
+        seeds = range(start, min(start + AT_ONCE, given.splits))
+        for name, (x, y) in sets.items():
+            go_on(results[name], [random_split(x, y, seed) for seed in seeds], given.steps, asked)
+            print(f"{name}, {seeds.stop} of {given.splits} splits: {told_of(results[name])}", flush=True)
+        write(given.out, results, given.steps)  # after each part, so that no work is lost
+    print(f"\n{report(results, given.steps)}\nWritten: {given.out}/conformal.md, {given.out}/conformal.json")
+
+
+def write(folder: Path, results: dict[str, dict], steps: int) -> None:
+    """The tables as Markdown, everything as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "conformal.json").write_text(json.dumps({"steps": steps, "sets": results}))
+    (folder / "conformal.md").write_text(report(results, steps))
 
 
 def contestants(variational: bool) -> dict[str, Contestant]:
@@ -112,21 +120,22 @@ def read_rows(data: Path, name: str, inner: bool = False) -> tuple[np.ndarray, n
     return x, y
 
 
-def run(x: np.ndarray, y: np.ndarray, count: int, steps: int, asked: Mapping[str, Contestant]) -> dict:
-    """Coverage and mean width of each contestant on each split, and the seconds that all took together."""
+def go_on(result: dict, splits: Sequence[uci.Split], steps: int, asked: Mapping[str, Contestant]) -> None:
+    """Adds to a set's result the coverage and mean width of each contestant on these splits, and their seconds."""
     begin = time.perf_counter()
-    splits = [random_split(x, y, seed) for seed in range(count)]
-    told: dict[str, list] = {name: [] for name in asked}
-    for start in range(0, count, AT_ONCE):
-        part = splits[start : start + AT_ONCE]
-        predictions = {nets: predicted(*NETS[nets], part, steps) for nets in {one.nets for one in asked.values()}}
-        for name, one in asked.items():
-            told[name] += [intervals(one, predictions[one.nets][k], part[k]) for k in range(len(part))]
-        done = f"{start + len(part)} of {count} splits, {time.perf_counter() - begin:.0f} s"
-        coverage = np.mean([covered for covered, _ in told[OURS]])
-        print(f"{done}: coverage {coverage:.3f}, width / plain net's {ratios(told, OURS).mean():.3f}", flush=True)
+    predictions = {nets: predicted(*NETS[nets], splits, steps) for nets in {one.nets for one in asked.values()}}
+    for name, one in asked.items():
+        result["told"][name] += [intervals(one, predictions[one.nets][k], split) for k, split in enumerate(splits)]
     others = len(splits[0].x_test) // 2
-    return {"told": told, "rows": [len(splits[0].x), others, others], "seconds": time.perf_counter() - begin}
+    result["rows"] = [len(splits[0].x), others, others]
+    result["seconds"] += time.perf_counter() - begin
+
+
+def told_of(result: dict) -> str:
+    """One line."""
+    coverage = np.mean([covered for covered, _ in result["told"][OURS]])
+    ratio = ratios(result["told"], OURS).mean()
+    return f"coverage {coverage:.3f}, width / plain net's {ratio:.3f}, {result['seconds']:.0f} s"
 
 
 def order(num_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
