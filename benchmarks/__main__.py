@@ -19,6 +19,8 @@ NAMES = {
     "domain_knowledge": "few rows: a prior that knows what a digit looks like, beside one that does not",
     "peers": "tfbnn, a plain Keras net, tfp.layers, bayesian-torch and blitz side by side: prediction and training",
     "out_of_distribution": "MNIST against Fashion-MNIST by each score of being unsure, and under attack",
+    "conformal": "coverage and width of conformal intervals on random splits, beside a plain net's",
+    "referral": "error and cost where the least certain rows are referred, beside logistic regression",
     "diabetes": "the recipe's error, coverage and KL on random splits, beside ridge regression",
     "evaluation": "the pictures of docs/evaluation.md",
 }

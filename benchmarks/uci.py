@@ -107,12 +107,8 @@ def set_folders(path: Path) -> list[Path]:
     return found
 
 
-def read_set(folder: Path, at_most: int | None = None) -> list[Split]:
-    """The splits of one set.
-
-    Raises:
-        InvalidInput: for missing files, splits without rows, or rows that data.txt does not have.
-    """
+def read_rows(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """All rows of one set: inputs [N, D] and target [N], in their units; raises as `read_set` does."""
     data = _numbers(folder / "data.txt", np.float64)
     data = data.reshape(-1, 1) if data.ndim == 1 else data
     features = _indices(folder / "index_features.txt", data.shape[1], "column")
@@ -121,26 +117,40 @@ def read_set(folder: Path, at_most: int | None = None) -> list[Split]:
         raise invalid(str(folder / "index_target.txt"), "one column", target.tolist())
     if target[0] in features:
         raise invalid(str(folder / "index_features.txt"), "columns other than the target's", int(target[0]))
+    return data[:, features], data[:, target[0]]
+
+
+def read_set(folder: Path, at_most: int | None = None) -> list[Split]:
+    """The splits of one set.
+
+    Raises:
+        InvalidInput: for missing files, splits without rows, or rows that data.txt does not have.
+    """
+    x, y = read_rows(folder)
     numbered = [path for path in folder.glob("index_train_*.txt") if path.stem.rsplit("_", 1)[1].isdecimal()]
     names = sorted(numbered, key=lambda path: int(path.stem.rsplit("_", 1)[1]))
     if not names:
         raise invalid(str(folder), "splits: index_train_0.txt, index_test_0.txt, ...", "a folder without")
-    return [_split(data, features, target[0], name) for name in names[:at_most]]
+    return [_split(x, y, name) for name in names[:at_most]]
 
 
-def _split(data: np.ndarray, features: np.ndarray, target: int, name: Path) -> Split:
-    train = _indices(name, len(data), "row")
-    test = _indices(name.with_name(name.name.replace("train", "test")), len(data), "row")
+def _split(x: np.ndarray, y: np.ndarray, name: Path) -> Split:
+    train = _indices(name, len(x), "row")
+    test = _indices(name.with_name(name.name.replace("train", "test")), len(x), "row")
     if shared := len(np.intersect1d(train, test)):
         print(f"Warning: {shared} rows of {name} are test rows of the same split: its figures are too good.")
-    x, y = data[:, features], data[:, target]
     if len(train) < 2 or not np.ptp(y[train]) > 0:
         raise invalid(
             str(name), "two training rows or more whose targets vary", f"{len(train)} of target {y[train[0]]}"
         )
-    mean, scale = x[train].mean(axis=0), x[train].std(axis=0)
-    x = ((x - mean) / np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1.0), scale, 1.0)).astype(np.float32)
+    x = standardised(x, train)
     return Split(x[train], y[train].astype(np.float32), x[test], y[test].astype(np.float32))
+
+
+def standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Inputs [N, D] by the mean and standard deviation of their training rows, float32; constants become 0."""
+    mean, scale = x[train].mean(axis=0), x[train].std(axis=0)
+    return ((x - mean) / np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1.0), scale, 1.0)).astype(np.float32)
 
 
 def _indices(path: Path, size: int, what: str) -> np.ndarray:

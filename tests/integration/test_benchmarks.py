@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
+import tfbnn
 from tfbnn.core.checks import InvalidInput
 
 
@@ -147,6 +150,7 @@ def test_contestants_of_another_mean_or_spread_are_not_timed(load, shift, scale,
 TOY_WORKER = """
 import os, sys, time
 import numpy as np
+import pandas as pd
 from benchmarks.peers.serve import serve
 
 class Net:
@@ -224,3 +228,85 @@ def test_the_start_has_as_many_rows_of_each_class(load):
     start = load("active").balanced(y, 2, seed=0)
     assert sorted(y[start].tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
     assert len(set(start.tolist())) == 8
+
+
+# --- referral and conformal -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_referral_is_compared_with_logistic_regression_on_each_split(load, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(rng.normal(size=(120, 3)), columns=["a", "b", "c"])
+    rows["outcome"] = (rows["a"] + rng.normal(size=120) > 0).astype(int)
+    rows.to_csv(tmp_path / "pima.csv", index=False)
+    referral = load("referral")
+    outcomes = referral.run("pima", tmp_path / "pima.csv", 2, ["training.epochs=2"])
+    assert [outcome.rows for outcome in outcomes] == [(76, 20, 24)] * 2
+    for scores in outcomes[0].scores.values():
+        assert 0 <= scores["kept"] <= 1
+        assert scores["cost"] <= max(scores["cost_of_treat"], scores["cost_of_send home"], 0.4)
+    assert "| logistic regression |" in referral.report("pima", outcomes)
+    data = referral.prepare_data(referral.recipe("pima", tmp_path / "pima.csv", []))
+    inner = pd.read_csv(referral.training_rows(referral.recipe("pima", tmp_path / "pima.csv", []), tmp_path / "in.csv"))
+    assert len(inner) == 96
+    assert not set(inner["a"].round(9)) & set(data.held_out.features["a"].round(9))
+
+
+def test_logistic_regression_refers_as_the_net_does(load):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(300, 2))
+    y = (3 * x[:, 0] + rng.logistic(size=300) > 0).astype(int)
+    told = load("referral").logistic(x, y, x)
+    scores = {name: load("referral").scores(prediction, y, load("referral").PIMA) for name, prediction in told.items()}
+    for each in scores.values():
+        assert each["kept"] < each["error"] < 0.25
+        assert each["cost"] < min(each["cost_without_referral"], each["cost_of_referring_all"])
+
+
+@pytest.mark.parametrize(("shift", "p"), [(0.0, 1.0), (-1.0, 0.0)])
+def test_paired_differences_are_those_of_scipy_and_corrected_ones_are_more_careful(load, shift, p):
+    differences = np.array([0.1, -0.2, 0.05, 0.05, 0.0]) + shift
+    mean, test, corrected, counts = load("referral").compared(differences, 0.25).split(" | ")
+    expected = stats.ttest_1samp(differences, 0.0)
+    assert float(mean.split()[0]) == pytest.approx(differences.mean(), abs=1e-4)
+    assert float(test.removeprefix("p = ")) == pytest.approx(expected.pvalue, rel=0.05)
+    assert float(corrected.removeprefix("p = ")) >= float(test.removeprefix("p = "))
+    assert expected.pvalue == pytest.approx(p, abs=1e-2)
+    assert counts == ("1, 1, 3" if shift == 0 else "5, 0, 0")
+
+
+def test_a_split_has_rows_of_each_kind_and_none_twice(load):
+    train, others = load("conformal").order(50, seed=3)
+    assert (len(train), len(others)) == (30, 20)
+    assert sorted([*train, *others]) == list(range(50))
+
+
+def test_residuals_of_plain_nets_have_one_width_and_cover_what_they_promise(load):
+    conformal, n = load("conformal"), 4000
+    y = np.random.default_rng(0).normal(size=n)
+    members = [tfbnn.Prediction(np.tile([loc, 0.3], (1, n, 1)).astype(np.float32), tfbnn.likelihoods.Normal())
+               for loc in (-1.0, 1.0)]  # fmt: skip
+    split = load("uci").Split(np.zeros([9, 1]), np.zeros(9), np.zeros([n, 1]), y)
+    contestant = conformal.Contestant("plain", 2, conformal.StandardisedResidual, averaged=True)
+    covered, width = conformal.intervals(contestant, members, split)
+    assert width == pytest.approx(2 * np.sort(np.abs(y[:2000]))[1800], rel=1e-3)  # ceil(2001 x 0.9) = 1801
+    # standard error sqrt(0.1 x 0.9 (1 / 2000 + 1 / 2000)) = 0.0095; fails by chance 1 in 10,000
+    assert covered == pytest.approx(0.9, abs=0.037)
+
+
+@pytest.mark.slow
+def test_conformal_intervals_are_compared_on_random_splits(load, folder, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2))
+    np.savetxt(folder / "data.txt", np.column_stack([x, x[:, 0] + 0.1 * rng.normal(size=60)]))
+    load("conformal").main(["--data", str(folder), "--sets", folder.name, "--splits", "2", "--steps", "20",
+                            "--out", str(tmp_path / "out")])  # fmt: skip
+    told = (tmp_path / "out" / "conformal.md").read_text(encoding="utf-8")
+    assert "2 random splits, 36 rows to train on, 12 to calibrate on, 12 to test on" in told
+    assert "| plain net, residual |" in told
+    assert "Written" in capsys.readouterr().out
+
+
+def test_sets_too_small_to_calibrate_on_are_told(load, folder, capsys):
+    with pytest.raises(SystemExit, match="45 rows or more"):
+        load("conformal").main(["--data", str(folder), "--sets", folder.name])

@@ -13,6 +13,7 @@ from tfbnn import calibration, decision
 from tfbnn.core.checks import InvalidInput
 from tfbnn.prediction.prediction import columns
 
+OF_NUMBERS = {"recalibration": "ScaleCalibration", "conformal": "StandardisedResidual"}
 COSTS = {"operate": {"ill": 0, "well": 2}, "wait": {"ill": 5, "well": 0}}
 
 
@@ -25,10 +26,11 @@ def recipe(folder, target, likelihood, **sections):
 
 
 def everything(folder, target):
-    of_numbers = {"recalibration": "ScaleCalibration", "conformal": "StandardisedResidual", "fraction": 0.3}
     of_classes = {"recalibration": "TemperatureScaling", "conformal": "APS", "fraction": 0.3}
     if target == "score":
-        return recipe(folder, target, "Normal", calibration=of_numbers, decision={"refer_share": 0.25})
+        return recipe(
+            folder, target, "Normal", calibration={**OF_NUMBERS, "fraction": 0.3}, decision={"refer_share": 0.25}
+        )
     return recipe(folder, target, "Bernoulli", calibration=of_classes, decision={"costs": COSTS, "refer_cost": 1.0})
 
 
@@ -119,7 +121,26 @@ def test_without_them_nothing_changes(tmp_path):
         ({"calibration": {"conformal": "StandardisedResidual"}}, "`calibration.fraction`.*above 0"),
         ({"calibration": {"recalibration": "TemperatureScaling", "fraction": 0.2}}, "`calibration.recalibration`"),
         ({"calibration": {"conformal": "StandardisedResidual", "fraction": 0.02}}, "9 rows or more.*0.9.*4 rows"),
+        (
+            {"calibration": {"conformal": "APS", "recalibration": "TemperatureScaling", "fraction": 0.1}},
+            "`calibration.recalibration`",
+        ),
+        (
+            {
+                "calibration": {
+                    "conformal": "StandardisedResidual",
+                    "recalibration": "ScaleCalibration",
+                    "fraction": 0.1,
+                }
+            },
+            "18 rows or more.*'16 rows'.*Every second",
+        ),
+        (
+            {"calibration": {"fraction": 0.01}, "decision": {"refer_share": 0.2}},
+            "`decision.refer_share`.*5 .*2 rows",
+        ),
         ({"decision": {"refer_share": 0.2}}, "`calibration.fraction`"),
+        ({"decision": {"by": "stddev", "threshold": 0.0}}, "`decision.threshold`.*all would be referred"),
         ({"decision": {"refer_share": 0.2, "threshold": 1.0}}, "`decision.threshold`.*one of"),
         ({"decision": {"costs": COSTS}}, "`decision.refer_cost`"),
         ({"decision": {"costs": COSTS, "refer_cost": 1}}, "`decision.costs`.*likelihood of classes"),
@@ -136,13 +157,22 @@ def test_mistakes_are_told_by_their_path_before_training(tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("costs", "told"),
     [
-        ({"operate": {"ill": 0}}, "`decision.costs.operate`.*none of well"),
+        ({}, "`decision.costs`.*action -> cost of each class"),
+        ({"operate": {}}, "`decision.costs.operate`.*no cost of ill, well"),
+        ({"operate": {"ill": 2, "well": 3}}, "`decision.refer_cost`.*2, or more.*Every row"),
+        ({"operate": {"ill": 0}}, "`decision.costs.operate`.*no cost of well"),
         ({"operate": {"ill": 0, "wel": 2}}, "`decision.costs.operate`.*Did you mean 'well'"),
     ],
 )
 def test_costs_name_the_classes_of_the_table(tmp_path, costs, told):
     with pytest.raises(InvalidInput, match=told):
         tfbnn.run_recipe(recipe(tmp_path, "outcome", "Bernoulli", decision={"costs": costs, "refer_cost": 1}))
+
+
+def test_a_risk_tells_how_many_rows_it_needs(tmp_path):
+    content = {"calibration": {"fraction": 0.2}, "decision": {"refer_risk": 0.01}}
+    with pytest.raises(InvalidInput, match=r"`decision.refer_risk`.*916 calibration rows or more.*32 rows"):
+        tfbnn.run_recipe(recipe(tmp_path, "outcome", "Bernoulli", **content))
 
 
 def test_export_refuses_what_does_not_fit(tmp_path):

@@ -3,7 +3,7 @@
 from tfbnn.core.serialization import Family
 from tfbnn.decision.base import Decision, check_uncertainty
 from tfbnn.decision.costs import CostMatrix
-from tfbnn.decision.referral import Referral, refer_for_risk, refer_share
+from tfbnn.decision.referral import Referral, fewest_rows, refer_for_risk, refer_share
 
 _FAMILY = Family("decision", {"CostMatrix": CostMatrix, "Referral": Referral})
 
@@ -17,6 +17,7 @@ __all__ = [
     "Referral",
     "check_uncertainty",
     "deserialize",
+    "fewest_rows",
     "get",
     "refer_for_risk",
     "refer_share",

@@ -107,10 +107,29 @@ def refer_for_risk(
     return Referral(by, float(ordered[kept - 1]))
 
 
+def fewest_rows(risk: float, confidence: float = 0.9) -> int:
+    """n, calibration rows with fewer of which `refer_for_risk` refers everything, even where none was wrong.
+
+    The bound of 0 errors among m is 1 - (delta / k)^(1 / m), delta = 1 - confidence and k = ceil(log2(n + 1)) tries, of
+    which the first is of the surer half, m = floor(n / 2) + 1.
+
+    Args:
+        risk, confidence: of `refer_for_risk`.
+
+    Example:
+        >>> fewest_rows(0.1)
+        80
+    """
+    n = 1
+    while (half := math.ceil(math.log((1.0 - confidence) / _tries(n)) / math.log1p(-risk))) > n // 2 + 1:
+        n = 2 * (half - 1)
+    return n
+
+
 def _most_kept(ordered: np.ndarray, errors: np.ndarray, risk: float, delta: float) -> int:
     """How many of the surest rows may be kept."""
     n = len(ordered)
-    tries = math.ceil(math.log2(n + 1))
+    tries = _tries(n)
     low, high, kept = 1, n, 0
     while low <= high:
         middle = (low + high + 1) // 2
@@ -120,6 +139,10 @@ def _most_kept(ordered: np.ndarray, errors: np.ndarray, risk: float, delta: floa
         else:
             high = middle - 1
     return kept
+
+
+def _tries(n: int) -> int:
+    return math.ceil(math.log2(n + 1))
 
 
 def upper_bound(errors: int, n: int, delta: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from tfbnn import calibration, decision
 from tfbnn.core.checks import InvalidInput, invalid, one_of
 from tfbnn.prediction import Prediction
 from tfbnn.recipes.spec import DecisionSpec, Recipe
+
+_MORE_ROWS = "Raise calibration.fraction, or give more rows."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +75,32 @@ def check_fits(recipe: Recipe, likelihood: Any, num_rows: int, labels: tuple[str
     if conformal is not None:
         with _told_at("calibration.conformal"):
             conformal.check_kind(likelihood)
-            calibration.check_rows(num_rows // 2 if recalibration is not None else num_rows, conformal.level)
+        _check_rows_of_conformal(num_rows, conformal.level, recalibration is not None)
+    _check_rows_of_decision(recipe.decision, num_rows)
     with _told_at("decision"):
         found = _by_costs(recipe.decision, labels)
         if found is not None:
             found.check(likelihood)
         elif recipe.decision.by is not None:
             decision.check_uncertainty(recipe.decision.by, likelihood)
+
+
+def _check_rows_of_conformal(num_rows: int, level: float, halved: bool) -> None:
+    needed = calibration.fewest_rows(level) * (2 if halved else 1)
+    if num_rows < needed:
+        mend = "Every second of them is the recalibration's." if halved else ""
+        expected = f"{needed} rows or more to calibrate level {level:g} on"
+        raise invalid("calibration.conformal", expected, f"{num_rows} rows", f"{mend} {_MORE_ROWS}".lstrip())
+
+
+def _check_rows_of_decision(spec: DecisionSpec, num_rows: int) -> None:
+    """Raises where so few calibration rows cannot have what is asked for, whatever is predicted of them."""
+    if spec.refer_share is not None and (needed := math.ceil(1.0 / spec.refer_share)) > num_rows:
+        expected = f"{needed} calibration rows or more, one of which is the share {spec.refer_share:g}"
+        raise invalid("decision.refer_share", expected, f"{num_rows} rows", _MORE_ROWS)
+    if spec.refer_risk is not None and (needed := decision.fewest_rows(spec.refer_risk, spec.confidence)) > num_rows:
+        expected = f"{needed} calibration rows or more, to show a risk of {spec.refer_risk:g} where none is wrong"
+        raise invalid("decision.refer_risk", expected, f"{num_rows} rows", f"{_MORE_ROWS} Or allow more risk.")
 
 
 def _rows(prediction: Prediction, y: np.ndarray, rows: slice) -> tuple[Prediction, np.ndarray]:
@@ -88,11 +110,13 @@ def _rows(prediction: Prediction, y: np.ndarray, rows: slice) -> tuple[Predictio
 def _decision(
     spec: DecisionSpec, prediction: Prediction, y: np.ndarray, labels: tuple[str, ...]
 ) -> decision.Decision | None:
-    with _told_at("decision"):
+    with _told_at("decision.refer_share"):
         if spec.refer_share is not None:
             return decision.refer_share(prediction, spec.refer_share, spec.by)
+    with _told_at("decision.refer_risk"):
         if spec.refer_risk is not None:
             return decision.refer_for_risk(prediction, y, spec.refer_risk, spec.by, spec.confidence)
+    with _told_at("decision"):
         return _by_costs(spec, labels)
 
 
@@ -100,7 +124,10 @@ def _by_costs(spec: DecisionSpec, labels: tuple[str, ...]) -> decision.Decision 
     """The decision that needs no calibration rows, where there is one."""
     if spec.costs is not None:
         rows = {action: _in_order_of(labels, action, costs) for action, costs in spec.costs.items()}
-        return decision.CostMatrix(rows, spec.refer_cost)  # type: ignore[arg-type]  # the schema has both or none
+        try:
+            return decision.CostMatrix(rows, spec.refer_cost)  # type: ignore[arg-type]  # the schema has both or none
+        except InvalidInput as error:
+            raise error.at("refer_cost") if error.where == "refer" else error from None
     if spec.threshold is not None:
         return decision.Referral(spec.by, spec.threshold)  # type: ignore[arg-type]
     return None
@@ -113,7 +140,9 @@ def _in_order_of(labels: tuple[str, ...], action: str, costs: Mapping[str, float
         one_of(f"costs.{action}", label, labels)
     missing = [label for label in labels if label not in costs]
     if missing:
-        raise invalid(f"costs.{action}", f"a cost of each class ({', '.join(labels)})", f"none of {', '.join(missing)}")
+        raise invalid(
+            f"costs.{action}", f"a cost of each class ({', '.join(labels)})", f"no cost of {', '.join(missing)}"
+        )
     return [costs[label] for label in labels]
 
 

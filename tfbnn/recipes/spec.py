@@ -167,7 +167,7 @@ class DecisionSpec(_Section):
             classes; stddev, epistemic_stddev or aleatoric_stddev of numbers; none: error_probability or stddev.
         refer_share: about that share of the rows, the least certain, is referred.
         refer_risk: wanted error rate of the rows that are not, which holds with `confidence`; of classes.
-        threshold: the uncertainty above which a row is referred, in the units of `by`.
+        threshold: the uncertainty above which a row is referred, in the units of `by`; above 0.
         costs: action -> class -> cost; the action of least expected cost is told.
         refer_cost: of a referral, which happens where every action is expected to cost more.
     """
@@ -179,6 +179,15 @@ class DecisionSpec(_Section):
     threshold: float | None = None
     costs: dict[str, dict[str, float]] | None = None
     refer_cost: float | None = None
+
+    @pydantic.field_validator("threshold")
+    @classmethod
+    def _keeps_some_rows(cls, threshold: float | None) -> float | None:
+        if threshold is not None and threshold <= 0:
+            raise invalid(
+                "threshold", "a number above 0", threshold, "Every row is less certain: all would be referred."
+            )
+        return threshold
 
     @property
     def needs_rows(self) -> bool:

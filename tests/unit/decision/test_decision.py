@@ -6,7 +6,7 @@ from scipy.stats import binom
 
 import tfbnn
 from tfbnn.core.checks import InvalidInput
-from tfbnn.decision import CostMatrix, Referral, refer_for_risk, refer_share
+from tfbnn.decision import CostMatrix, Referral, fewest_rows, refer_for_risk, refer_share
 from tfbnn.decision.referral import upper_bound
 
 RNG = np.random.default_rng(0)
@@ -117,12 +117,22 @@ def test_the_decision_of_least_expected_cost_is_cheapest_where_probabilities_are
         (lambda: CostMatrix({"a": [0, 1], "b": [1]}, 0.1), "`costs`.*as many"),
         (lambda: CostMatrix({"a": [0, 1]}, 0.1)(of_classes(np.full((2, 3), 1 / 3))), "3 costs for each action"),
         (lambda: CostMatrix({}, 0.1), "`costs`"),
+        (lambda: CostMatrix({"a": [1, 2]}, 0.9), "`refer`.*1, or more.*Every row"),
         (lambda: CostMatrix({"a": 3}, 0.1), "`costs.a`"),
     ],
 )
 def test_mistakes(make, told):
     with pytest.raises(InvalidInput, match=told):
         make()
+
+
+@pytest.mark.parametrize(("risk", "confidence"), [(0.1, 0.9), (0.02, 0.9), (0.2, 0.99)])
+def test_a_risk_can_be_shown_by_so_many_rows_and_by_no_fewer(risk, confidence):
+    n = fewest_rows(risk, confidence)
+    never_wrong = of_two(np.linspace(0.6, 0.99, n))
+    refer_for_risk(never_wrong, np.ones(n), risk, confidence=confidence)
+    with pytest.raises(InvalidInput, match="refers everything"):
+        refer_for_risk(of_two(np.linspace(0.6, 0.99, n - 1)), np.ones(n - 1), risk, confidence=confidence)
 
 
 def test_it_is_read_back_from_its_description():
