@@ -3,8 +3,8 @@
 scikit-learn's digits (8 x 8), a linear classifier. The informed prior's means come from ten glyphs that were drawn by
 hand, before any row was seen: pixel weights of a class are STRENGTH times (its glyph - the mean glyph). Its scale is
 half as large at the left and right edges, where a digit rarely has ink. STRENGTH and SCALE were chosen from four pairs
-by the ELBO of the 21 training rows of `recipes/digits.yaml`. The other prior is Normal(0, s), for several s, so that it is
-not handicapped by a badly chosen one. The likelihood, the net and the training are the same.
+by the ELBO of the 21 training rows of `recipes/digits.yaml`. The other prior is Normal(0, s), for several s, so that it
+is not handicapped by a badly chosen one. The likelihood, the net and the training are the same.
 """
 
 from __future__ import annotations
