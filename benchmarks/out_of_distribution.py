@@ -4,7 +4,7 @@ One convolutional net (two of 5 x 5, 128 units; each method's copy of it) is tra
 several beginnings, as their deep ensemble, with Monte Carlo dropout, as an ensemble of such nets, and with mean-field
 posteriors in its dense layers. AUROC: the chance that a picture of clothes scores higher than a digit.
 
-All are trained with the same weight decay. It and the numbers of filters were set after a look at a table like this one.
+All have the same weight decay. It and the numbers of filters were set after a look at a table like this one.
 """
 
 from __future__ import annotations

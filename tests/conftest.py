@@ -1,6 +1,5 @@
 """Fixtures that tests share."""
 
-import gc
 import os
 from pathlib import Path
 
@@ -17,10 +16,3 @@ def data_path() -> Path:
     if not path.is_dir():
         pytest.skip(f"no benchmark data at {path}; set TFBNN_DATA to its folder")
     return path
-
-
-def pytest_collection_finish():
-    """What was imported is not searched for garbage again: with TensorFlow that costs a tenth of the suite's time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)

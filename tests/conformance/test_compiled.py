@@ -6,10 +6,18 @@ import pytest
 
 from conformance.cases import CASES, X, model_of, target_of
 
-COMPILED = [case for case in CASES if case.family in ("layer", "posterior", "likelihood")]
+QUICK = ("Normal", "Categorical", "MeanField", "FullCovariance")  # the compiler takes seconds a case
 
 
-@pytest.mark.parametrize("case", COMPILED, ids=str)
+def cases():
+    """All layers; of posteriors and likelihoods the usual ones, and the others in tests that are slow."""
+    for case in CASES:
+        if case.family in ("layer", "posterior", "likelihood"):
+            quick = case.family == "layer" or str(case).split("-", 1)[1] in QUICK
+            yield pytest.param(case, id=str(case), marks=[] if quick else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize("case", list(cases()))
 def test_a_compiled_training_step(case):
     model = model_of(case)
     before = [weight.numpy() for weight in model.trainable_weights]

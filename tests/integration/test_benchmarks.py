@@ -252,6 +252,7 @@ def test_referral_is_compared_with_logistic_regression_on_each_split(load, tmp_p
     assert not set(inner["a"].round(9)) & set(data.held_out.features["a"].round(9))
 
 
+@pytest.mark.slow
 def test_logistic_regression_refers_as_the_net_does(load):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(300, 2))

@@ -367,6 +367,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_interrupted_and_resumed_gives_the_model_of_one_that_was_not(tmp_path, monkeypatch, capsys):
     def command(*arguments):
         """(exit code, stderr)."""

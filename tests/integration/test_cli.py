@@ -712,6 +712,7 @@ def test_counts_and_their_intervals_are_printed_as_counts(capsys):
     assert "with probability 90% or more" in out
 
 
+@pytest.mark.slow
 def test_a_recipe_of_counts_is_trained_described_and_scored(command):
     rows = clinic.rows().assign(score=np.arange(90) % 7)
     rows.to_csv("rows.csv", index=False)

@@ -162,6 +162,7 @@ def python_handles_ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("python_handles_ctrl_c")
 def test_an_interrupted_gold_is_taken_from_where_it_was(regression, tmp_path):
     whole = regression[1][0]

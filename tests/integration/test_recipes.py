@@ -22,7 +22,11 @@ from tfbnn.evaluation import score
 from tfbnn.training.validation import Validation
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-NAMES = ("diabetes", "breast_cancer", "wine", "residual_mlp")
+NAMES = (
+    "diabetes",
+    "breast_cancer",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("wine", "digits", "residual_mlp")),
+)
 FEW = ["training.epochs=3", "prediction.num_samples=20"]
 
 

@@ -120,7 +120,7 @@ def answers_elsewhere(run, inputs: dict[str, np.ndarray], folder: Path) -> dict[
         return dict(found)
 
 
-@pytest.fixture(scope="module", params=["regression_run", "three_class_run"])
+@pytest.fixture(scope="module", params=["regression_run", pytest.param("three_class_run", marks=pytest.mark.slow)])
 def run(request):
     return request.getfixturevalue(request.param)
 

@@ -164,6 +164,7 @@ def test_draws_are_those_of_the_chains_exact_stationary_law(regression, method, 
     assert oracle.errors(hot, regression, regression.mean, covariance, hot.num_draws, effective).worst > oracle.AT_MOST
 
 
+@pytest.mark.slow
 def test_a_preconditioned_chain_finds_the_posterior_of_badly_scaled_inputs():
     """Where a plain step would be too large for one input or too small for the other; V is nearly constant here."""
     rng = np.random.default_rng(0)

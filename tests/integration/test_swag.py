@@ -374,7 +374,7 @@ def test_batch_normalisation_is_refused():
     swag(network)
 
 
-@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("members", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_schedule_is_held_from_the_first_snapshot_on(members):
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2, 5, 8], [0.04, 0.03, 0.02, 0.01])
     method = swag(members=members, optimizer=keras.optimizers.SGD(schedule), start=0.5)

@@ -139,6 +139,7 @@ def test_correlation_of_two_rows_of_a_linear_layer():
         assert np.corrcoef(draws[:, 0], draws[:, 2])[0, 1] == pytest.approx(correlation, abs=5 / np.sqrt(S))
 
 
+@pytest.mark.slow
 def test_another_estimator_of_training_predicts_the_same_way():
     layer = "DenseLocalReparameterization"
     explicit = explicit_draws(layer, seed=3)
@@ -174,6 +175,7 @@ def test_a_weight_that_meets_a_row_at_several_positions_is_one():
     assert stats.ks_1samp(marginal_draws(network, [[1.0, 1.0]]), stats.norm(0, 2).cdf).pvalue > ALPHA
 
 
+@pytest.mark.slow
 def test_a_network_trained_by_flipout_predicts_either_way():
     keras.utils.set_random_seed(1)
     rng = np.random.default_rng(0)
