@@ -25,7 +25,7 @@ import tfbnn
 from benchmarks import timing
 from benchmarks.mnist import read_images
 from tfbnn.core.checks import InvalidInput
-from tfbnn.plots import plot_learning_curves
+from tfbnn.plots import plot_learning_curves, write
 
 BATCH, EPOCH_BATCHES = 64, 25  # all trainings have arrays of one size, so that one graph is traced for all rounds
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-3
@@ -170,4 +170,4 @@ def draw(path: Path, runs: list[dict[str, Any]]) -> None:
     """The learning curves."""
     names = dict.fromkeys(run["by"] for run in runs)
     histories = {by: [pd.DataFrame(run["history"]) for run in runs if run["by"] == by] for by in names}
-    plot_learning_curves(path, histories, "accuracy", TARGETS, "test accuracy on MNIST", lowest=0.6)
+    write(plot_learning_curves(histories, "accuracy", TARGETS, "test accuracy on MNIST", lowest=0.6), path)

@@ -22,7 +22,7 @@ import tfbnn
 from benchmarks import timing
 from benchmarks.mnist import read_images
 from tfbnn.core.checks import InvalidInput
-from tfbnn.plots import plot_pruning
+from tfbnn.plots import plot_pruning, write
 from tfbnn.pruning import knee, prune_units, pruning_table, signal_to_noise
 
 BATCH = 128
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
     table = pruning_table(model, *test, num_samples=given.samples)
     chosen = knee(table, TARGET_COST)
     ratios = signal_to_noise(model)
-    plot_pruning(given.out / "pruning.png", table, ratios, chosen, "test error, share of images")
+    write(plot_pruning(table, ratios, chosen, "test error, share of images"), given.out / "pruning.png")
     text = report(table, given.units, chosen) + "\n" + units_report(model, test, given.samples)
     about = {"machine": timing.machine(), "commit": timing.commit(), "units": given.units, "epochs": given.epochs,
              "training_rows": given.rows, "seconds": seconds, "table": table.to_dict("records")}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from tfbnn.plots.active import plot_asked, plot_learning_curves
 from tfbnn.plots.bands import plot_bands
+from tfbnn.plots.base import write
 from tfbnn.plots.classes import plot_classes
 from tfbnn.plots.comparison import plot_comparison
 from tfbnn.plots.densities import plot_densities
@@ -30,4 +31,5 @@ __all__ = [
     "plot_sharpness",
     "plot_uncertainties",
     "plot_weights",
+    "write",
 ]

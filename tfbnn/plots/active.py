@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, panels, write
+from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, panels
 
 COLOURS = (GREY, ORANGE, BLUE, "#4a8f5b", "#8b5a9e")
 
 
 def plot_learning_curves(
-    path: Any,
     histories: Mapping[str, Sequence[Any]],
     score: str = "accuracy",
     targets: Sequence[float] = (),
     label: str | None = None,
     lowest: float | None = None,
-) -> Path:
+) -> Any:
     """A score against the number of labels: the mean over runs of each acquisition function, and their range.
 
     Args:
-        path: of the picture.
         histories: name -> DataFrames of `tfbnn.active.simulate`, one a run, with the columns `labels` and `score`.
         score: name of the column.
         targets: values of the score that are drawn as lines.
         label: of the axis of the score; None: its name.
         lowest: where that axis begins; None: with the lowest score.
 
+    Returns:
+        The Matplotlib figure.
+
     Example:
-        >>> plot_learning_curves("curves.png", {"bald": [found.history]}, targets=[0.95])
+        >>> plot_learning_curves({"bald": [found.history]}, targets=[0.95])
     """
     figure, [axis] = panels(1, 1, 5.6, 3.6)
     for target in targets:
@@ -47,11 +47,10 @@ def plot_learning_curves(
     axis.set_xlabel("labels", fontsize=9)
     axis.set_ylabel(label or score.replace("_", " "), fontsize=9)
     axis.legend(fontsize=8, frameon=False, loc="lower right")
-    return write(figure, path)
+    return figure
 
 
 def plot_asked(
-    path: Any,
     scores: Mapping[str, np.ndarray],
     grid: tuple[np.ndarray, np.ndarray],
     pool: np.ndarray,
@@ -59,11 +58,10 @@ def plot_asked(
     labelled: tuple[np.ndarray, np.ndarray],
     names: tuple[str, str] = ("x", "y"),
     unit: str = "nats",
-) -> Path:
+) -> Any:
     """A panel an acquisition function, in two dimensions: its score, the pool, what is labelled, what it asks for.
 
     Args:
-        path: of the picture.
         scores: name -> scores of the grid's points, in the order of `numpy.meshgrid(*grid)` flattened.
         grid: values of the two features, [A] and [B].
         pool: the rows without labels, [P, 2].
@@ -72,9 +70,12 @@ def plot_asked(
         names: of the features.
         unit: of the scores.
 
+    Returns:
+        The Matplotlib figure.
+
     Example:
         >>> asked = {"bald": tfbnn.active.acquire(draws, pool, 10)}
-        >>> plot_asked("asked.png", {"bald": tfbnn.active.bald(at_the_grid)}, grid, pool, asked, (x, y))
+        >>> plot_asked({"bald": tfbnn.active.bald(at_the_grid)}, grid, pool, asked, (x, y))
     """
     figure, axes = panels(len(scores), 3, 3.4, 3.0, sharex=True, sharey=True)
     for axis, (name, values) in zip(axes, scores.items(), strict=True):
@@ -95,4 +96,4 @@ def plot_asked(
     figure.supylabel(names[1], fontsize=9)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8, frameon=False)
-    return write(figure, path)
+    return figure

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import BLUE, INK, ORANGE, in_lines, panels, write
+from tfbnn.plots.base import BLUE, INK, ORANGE, by_name, in_lines, panels
 from tfbnn.prediction import Prediction
 
 
 def plot_bands(
-    path: Any,
-    predictions: Mapping[str, Prediction],
+    predictions: Prediction | Mapping[str, Prediction],
     grid: np.ndarray,
     rows: tuple[np.ndarray, np.ndarray],
     names: tuple[str, str] = ("x", "y"),
     gold: str | None = None,
-) -> Path:
+) -> Any:
     """A panel a method: rows, mean, and 2 standard deviations, epistemic and total; the gold's as dashed lines.
 
     Args:
-        path: of the picture.
-        predictions: name -> of the rows `grid`.
+        predictions: of the rows `grid`; or name -> prediction.
         grid: [B], where the predictions are, in rising order.
         rows: the training rows, (x [N], y [N]).
         names: of the axes.
         gold: name of the prediction that each is compared with.
+
+    Returns:
+        The Matplotlib figure.
+
+    Raises:
+        InvalidInput: where Matplotlib is absent.
+
+    Example:
+        >>> plot_bands(model.predict_distribution(grid[:, None]), grid, (x[:, 0], y))
     """
+    predictions = by_name(predictions)
     figure, axes = panels(len(predictions), 3, 3.4, 2.7, sharex=True, sharey=True)
     truth = predictions.get(gold) if gold else None
     for axis, (name, prediction) in zip(axes, predictions.items(), strict=True):
@@ -58,7 +65,7 @@ def plot_bands(
     handles, labels = axes[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False,
                   title="mean ± 2 standard deviations", title_fontsize=8)  # fmt: skip
-    return write(figure, path)
+    return figure
 
 
 def _frame(axes: list[Any], predictions: list[Prediction], y: np.ndarray) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfbnn.core.checks import invalid
+from tfbnn.prediction import Prediction
 
 BLUE, ORANGE, GREY, INK = "#0b6e99", "#d98b3c", "#8a8a8a", "#333333"
 
@@ -34,6 +36,11 @@ def panels(count: int, columns: int, width: float, height: float, **kwargs: Any)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     return figure, list(axes[:count])
+
+
+def by_name(predictions: Prediction | Mapping[str, Prediction]) -> Mapping[str, Prediction]:
+    """One prediction has no name, and its panel no title."""
+    return predictions if isinstance(predictions, Mapping) else {"": predictions}
 
 
 def in_lines(name: str, width: int = 30) -> str:

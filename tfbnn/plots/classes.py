@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import INK, in_lines, panels, write
+from tfbnn.plots.base import INK, by_name, in_lines, panels
 from tfbnn.prediction import Prediction
 
 
 def plot_classes(
-    path: Any,
-    predictions: Mapping[str, Prediction],
+    predictions: Prediction | Mapping[str, Prediction],
     grid: tuple[np.ndarray, np.ndarray],
     rows: tuple[np.ndarray, np.ndarray],
     names: tuple[str, str] = ("x", "y"),
-) -> Path:
+) -> Any:
     """A panel a method: the probability of the likelier class, from 0.5 (white) to 1, and the training rows.
 
     Args:
-        path: of the picture.
-        predictions: name -> of the grid's points, in the order of `numpy.meshgrid(*grid)` flattened.
+        predictions: of the grid's points, in the order of `numpy.meshgrid(*grid)` flattened; or name -> prediction.
         grid: values of the two features, [A] and [B].
         rows: the training rows, ([N, 2], classes [N]).
         names: of the features.
+
+    Returns:
+        The Matplotlib figure.
+
+    Raises:
+        InvalidInput: where Matplotlib is absent.
+
+    Example:
+        >>> points = np.stack([each.ravel() for each in np.meshgrid(*grid)], axis=1)
+        >>> plot_classes(model.predict_distribution(points), grid, (x, y))
     """
+    predictions = by_name(predictions)
     figure, axes = panels(len(predictions), 3, 3.2, 2.9, sharex=True, sharey=True)
     shown = None
     for axis, (name, prediction) in zip(axes, predictions.items(), strict=True):
@@ -43,4 +51,4 @@ def plot_classes(
     bar.ax.tick_params(labelsize=8)
     figure.supxlabel(names[0], fontsize=9)
     figure.supylabel(names[1], fontsize=9)
-    return write(figure, path)
+    return figure

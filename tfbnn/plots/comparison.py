@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, in_lines, panels, read_logarithms, write
+from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, in_lines, panels, read_logarithms
 
 
-def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
+def plot_comparison(results: Sequence[Any]) -> Any:
     """Panels: total variation from the gold, epistemic standard deviation over the gold's, seconds to train.
 
     Args:
-        path: of the picture.
         results: of `tfbnn.recipes.compare`, the gold first, the failed ones left out.
+
+    Returns:
+        The Matplotlib figure.
     """
     gold = results[0].method
     compared = [result for result in results if result.near]
@@ -48,7 +49,7 @@ def plot_comparison(path: Any, results: Sequence[Any]) -> Path:
     axes[0].set_ylim(len(compared) - 0.5, -0.5)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
-    return write(figure, path)
+    return figure
 
 
 SHOWN = (0.01, 100.0)  # spreads beyond are drawn at the edge

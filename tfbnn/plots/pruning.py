@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfbnn.plots.base import BLUE, GREY, ORANGE, panels, write
+from tfbnn.plots.base import BLUE, GREY, ORANGE, panels
 
 
-def plot_pruning(path: Any, table: Any, ratios: Mapping[str, np.ndarray], knee: float, error: str = "error") -> Path:
+def plot_pruning(table: Any, ratios: Mapping[str, np.ndarray], knee: float, error: str = "error") -> Any:
     """Left: error against the share that is removed. Right: histogram of the signal-to-noise ratio.
 
     Args:
-        path: of the picture.
         table: of `tfbnn.pruning.pruning_table`.
         ratios: of `tfbnn.pruning.signal_to_noise`, |mu| / sigma; those of kernels are counted.
         knee: the share that is chosen, marked in both panels.
         error: what the error is, with its unit.
+
+    Returns:
+        The Matplotlib figure.
     """
     figure, axes = panels(2, 2, 3.8, 3.0)
     ordered = table.sort_values("share")
@@ -37,4 +38,4 @@ def plot_pruning(path: Any, table: Any, ratios: Mapping[str, np.ndarray], knee: 
     axes[1].set_yticks([])
     axes[1].set_xlabel("signal to noise of the weights, dB", fontsize=9)
     axes[1].legend(fontsize=8, frameon=False, loc="upper left")
-    return write(figure, path)
+    return figure

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tfbnn.data import NumberColumn
-from tfbnn.plots import plot_bands, plot_classes, plot_comparison
+from tfbnn.plots import plot_bands, plot_classes, plot_comparison, write
 from tfbnn.prediction import Prediction, predict_distribution
 from tfbnn.recipes.compare import GOLD_DRAWS, Result
 from tfbnn.recipes.run import PreparedData
@@ -27,7 +27,7 @@ def draw_comparison(folder: Path, results: Sequence[Result], data: PreparedData)
         data: what the methods were trained on.
     """
     shown = [result for result in results if not result.failed]
-    made = [plot_comparison(folder / "comparison.png", shown)] if len(shown) > 1 else []
+    made = [write(plot_comparison(shown), folder / "comparison.png")] if len(shown) > 1 else []
     numbers = [column for column in data.schema.columns if isinstance(column, NumberColumn)]
     alone = len(numbers) == len(data.schema.columns) == data.schema.num_features
     if alone and len(numbers) == 1 and not data.likelihood.is_classifier:
@@ -42,7 +42,8 @@ def _functions(path: Path, results: Sequence[Result], data: PreparedData) -> Pat
     x, y = data.train.features[column.name].to_numpy(float), data.target.encode(data.train.target)[:, 0]
     grid = _values_around(x, POINTS)
     predictions = _predictions(results, data, pd.DataFrame({column.name: grid}))
-    return plot_bands(path, predictions, grid, (x, y), (column.name, str(data.train.target.name)), results[0].method)
+    names = column.name, str(data.train.target.name)
+    return write(plot_bands(predictions, grid, (x, y), names, results[0].method), path)
 
 
 def _certainty(path: Path, results: Sequence[Result], data: PreparedData) -> Path:
@@ -51,7 +52,8 @@ def _certainty(path: Path, results: Sequence[Result], data: PreparedData) -> Pat
     grid = _values_around(points[:, 0], POINTS_A_SIDE), _values_around(points[:, 1], POINTS_A_SIDE)
     frame = pd.DataFrame(dict(zip(names, (part.reshape(-1) for part in np.meshgrid(*grid)), strict=True)))
     classes = data.target.encode(data.train.target)[:, 0]
-    return plot_classes(path, _predictions(results, data, frame), grid, (points, classes), (names[0], names[1]))
+    figure = plot_classes(_predictions(results, data, frame), grid, (points, classes), (names[0], names[1]))
+    return write(figure, path)
 
 
 def _values_around(values: np.ndarray, count: int) -> np.ndarray:

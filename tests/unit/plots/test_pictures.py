@@ -161,3 +161,43 @@ def test_weights_of_layers_and_of_kept_draws(tmp_path):
 def test_targets_that_do_not_fit_are_refused(draw):
     with pytest.raises(InvalidInput):
         draw(NUMBERS, np.where(Y > 5, np.nan, Y))
+
+
+def test_bands_are_two_standard_deviations_about_the_mean(tmp_path):
+    grid = np.linspace(-1, 1, B)
+    [axis] = written(plots.plot_bands(NUMBERS, grid, (grid[::6], Y[::6]), ("dose", "response")), tmp_path)
+    np.testing.assert_allclose(line(axis, "mean").get_xydata(), np.stack([grid, NUMBERS.mean[:, 0]], axis=1))
+    np.testing.assert_allclose(line(axis, "rows").get_ydata(), Y[::6])
+    for shade, stddev in zip(axis.collections, (NUMBERS.stddev, NUMBERS.epistemic_stddev), strict=True):
+        edges = shade.get_paths()[0].vertices
+        middle = edges[np.isclose(edges[:, 0], grid[7])]
+        assert np.ptp(middle[:, 1]) == pytest.approx(4 * stddev[7, 0])
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_title(loc="left")) == ("dose", "response", "")
+
+
+def test_a_panel_a_method_and_the_golds_bands_in_the_others(tmp_path):
+    grid = np.linspace(-1, 1, B)
+    told = {"NUTS": NUMBERS, "other": Prediction(NUMBERS.parameters + 1.0, NUMBERS.likelihood)}
+    gold, other = written(plots.plot_bands(told, grid, (grid, Y), gold="NUTS"), tmp_path)
+    assert [axis.get_title(loc="left") for axis in (gold, other)] == ["NUTS", "other"]
+    upper = NUMBERS.mean[:, 0] + 2 * NUMBERS.epistemic_stddev[:, 0]
+    np.testing.assert_allclose(line(other, "NUTS's").get_ydata(), upper)
+    assert "NUTS's" not in [found.get_label() for found in gold.lines]
+
+
+def test_regions_are_of_the_likelier_class(tmp_path):
+    grid = np.linspace(0, 1, 10), np.linspace(0, 1, 6)
+    rows = RNG.uniform(size=[8, 2]), np.array(["no", "yes"] * 4)
+    axis, bar = written(plots.plot_classes(TWO, grid, rows), tmp_path)
+    assert bar.get_ylabel() == "probability of the likelier class"
+    np.testing.assert_allclose(axis.lines[1].get_xydata(), rows[0][1::2])
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
+    figure = plots.plot_sharpness(NUMBERS)
+    assert plots.write(figure, tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    before = (tmp_path / "a.png").read_bytes()
+    figure.savefig = lambda *_, **__: (_ for _ in ()).throw(OSError("full"))
+    with pytest.raises(OSError, match="full"):
+        plots.write(figure, tmp_path / "a.png")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", before)]
