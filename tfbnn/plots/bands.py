@@ -10,6 +10,8 @@ import numpy as np
 from tfbnn.plots.base import BLUE, INK, ORANGE, by_name, in_lines, panels
 from tfbnn.prediction import Prediction
 
+LEGEND = {1: 2, 2: 3, 3: 5}  # columns, by panels a row
+
 
 def plot_bands(
     predictions: Prediction | Mapping[str, Prediction],
@@ -63,7 +65,8 @@ def plot_bands(
     for axis in axes[::3]:
         axis.set_ylabel(names[1], fontsize=9)
     handles, labels = axes[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False,
+    columns = LEGEND[min(len(axes), 3)]
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False,
                   title="mean ± 2 standard deviations", title_fontsize=8)  # fmt: skip
     return figure
 

@@ -41,14 +41,16 @@ def plot_classes(
     for axis, (name, prediction) in zip(axes, predictions.items(), strict=True):
         surest = prediction.probabilities.max(axis=1).reshape(len(grid[1]), len(grid[0]))
         shown = axis.contourf(*grid, surest, levels=np.linspace(0.5, 1.0, 11), cmap="Blues", vmin=0.5, vmax=1.0)
-        for label, marker in zip(np.unique(rows[1]), "ox^sv*", strict=False):
+        for label, marker in zip(np.unique(rows[1]), "o^sDv*", strict=False):
             of_class = rows[0][rows[1] == label]
-            axis.plot(of_class[:, 0], of_class[:, 1], marker, color=INK, markersize=2.5, markerfacecolor="none",
-                      markeredgewidth=0.7)  # fmt: skip
+            axis.plot(of_class[:, 0], of_class[:, 1], marker, color=INK, markersize=3.5, markerfacecolor="white",
+                      markeredgewidth=0.7, label=str(label))  # fmt: skip
         axis.set_title(in_lines(name), fontsize=9, loc="left")
     bar = figure.colorbar(shown, ax=axes, shrink=0.8)
     bar.set_label("probability of the likelier class", fontsize=8)
     bar.ax.tick_params(labelsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8, frameon=False)
     figure.supxlabel(names[0], fontsize=9)
     figure.supylabel(names[1], fontsize=9)
     return figure
