@@ -4,6 +4,7 @@ from tfbnn.evaluation.approximation import Distance, agreement, distance, total_
 from tfbnn.evaluation.attack import ATTACKS, Loss, fgsm, pgd
 from tfbnn.evaluation.bootstrap import Estimate, with_interval
 from tfbnn.evaluation.calibration import BrierDecomposition, brier_decomposition, expected_calibration_error
+from tfbnn.evaluation.calibration_metric import CalibrationError
 from tfbnn.evaluation.decisions import score_decisions
 from tfbnn.evaluation.intervals import IntervalQuality, interval_quality, interval_score
 from tfbnn.evaluation.mahalanobis import Mahalanobis, trunk, trunk_features
@@ -28,6 +29,7 @@ __all__ = [
     "ATTACKS",
     "UNCERTAINTIES",
     "BrierDecomposition",
+    "CalibrationError",
     "Detection",
     "Distance",
     "Estimate",
