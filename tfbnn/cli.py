@@ -206,6 +206,8 @@ def compare(
     results: list[Any] = []
     check_options(entries, data)
     state = check_folder(folder) / ".NUTS"  # told before hours of work where nothing can be written there
+    if state.exists() and not resume:
+        out.print(f"The {entries[0].label} that was interrupted before is replaced; --resume would go on with it.")
     made = []
     try:
         with out.status("") as status:

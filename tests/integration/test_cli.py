@@ -1111,3 +1111,8 @@ def test_an_interrupted_comparison_keeps_what_it_has(command, monkeypatch):
     assert code == 130
     assert err.strip() == "Interrupted. What was compared before is in beside."
     assert "| NUTS |" in (command.folder / "beside" / "comparison.md").read_text()
+    (command.folder / "beside" / ".NUTS").mkdir()
+    replaced = "The NUTS that was interrupted before is replaced; --resume would go on with it."
+    for resume, told in (([], True), (["--resume"], False)):
+        out = command("compare", recipe, "--methods", "SWAG", "-o", "beside", *resume)[1]
+        assert (replaced in out.replace("\n", " ")) == told
