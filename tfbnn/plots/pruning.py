@@ -35,6 +35,7 @@ def plot_pruning(table: Any, ratios: Mapping[str, np.ndarray], knee: float, erro
     decibels = 20 * np.log10(kernels[kernels > 0])
     axes[1].hist(decibels, bins=80, color=GREY)
     axes[1].axvline(np.quantile(decibels, knee), color=ORANGE, linewidth=1.2, label=f"{100 * knee:g} % are left of it")
+    axes[1].set_xlim(left=np.quantile(decibels, 0.001))
     axes[1].set_yticks([])
     axes[1].set_xlabel("signal to noise of the weights, dB", fontsize=9)
     axes[1].legend(fontsize=8, frameon=False, loc="upper left")
