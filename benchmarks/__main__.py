@@ -13,6 +13,7 @@ NAMES = {
     "uci": "regression on the splits of the literature, beside its published figures",
     "gap": "epistemic uncertainty in a gap of the data and far from them, method by method, beside NUTS",
     "active": "MNIST with few labels: accuracy against labels, by acquisition function",
+    "calibration": "MNIST: the calibration error of a plain net, an ensemble and a mean-field net, with a temperature",
     "methods": "what ensembles, SWAG and Laplace cost over plain training, and how long NUTS takes",
     "pruning": "MNIST: how many weights can be removed by their signal-to-noise ratio, and at what cost",
     "forgetting": "tasks one after another, with and without yesterday's posterior as prior",
