@@ -159,7 +159,7 @@ def test_mistakes_are_told_by_their_path_before_training(tmp_path, monkeypatch, 
     [
         ({}, "`decision.costs`.*action -> cost of each class"),
         ({"operate": {}}, "`decision.costs.operate`.*no cost of ill, well"),
-        ({"operate": {"ill": 2, "well": 3}}, "`decision.refer_cost`.*2, or more.*Every row"),
+        ({"operate": {"ill": 2, "well": 3}}, "`decision.refer_cost`.*more than the least.*2.*Every row"),
         ({"operate": {"ill": 0}}, "`decision.costs.operate`.*no cost of well"),
         ({"operate": {"ill": 0, "wel": 2}}, "`decision.costs.operate`.*Did you mean 'well'"),
     ],

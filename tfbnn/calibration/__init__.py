@@ -3,7 +3,13 @@
 from tfbnn.calibration.base import Conformal, Recalibration, check_rows, fewest_rows
 from tfbnn.calibration.conformal_intervals import ConformalizedQuantiles, StandardisedResidual
 from tfbnn.calibration.conformal_sets import APS, LAC
-from tfbnn.calibration.recalibration import ScaleCalibration, TemperatureScaling, check_recalibration, recalibration_for
+from tfbnn.calibration.recalibration import (
+    FEWEST_ROWS,
+    ScaleCalibration,
+    TemperatureScaling,
+    check_recalibration,
+    recalibration_for,
+)
 from tfbnn.core.serialization import Family
 
 CONFORMAL = {kind.__name__: kind for kind in (APS, ConformalizedQuantiles, LAC, StandardisedResidual)}
@@ -17,6 +23,7 @@ deserialize = _FAMILY.deserialize
 __all__ = [
     "APS",
     "CONFORMAL",
+    "FEWEST_ROWS",
     "LAC",
     "RECALIBRATIONS",
     "Conformal",

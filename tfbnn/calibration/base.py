@@ -69,8 +69,7 @@ class Conformal(Configurable, abc.ABC):
             InvalidInput: for fewer rows than `fewest_rows(level)`, or a likelihood of another kind.
         """
         self.check_kind(prediction.likelihood)
-        y = np.asarray(y)
-        prediction.likelihood.check_target("y", y)
+        y = prediction.check_rows(y)
         n = check_rows(len(y), self.level)
         scores = np.sort(self.scores(prediction, y).reshape(n, -1), axis=0)
         return type(self)(self.level, scores[_rank(n, self.level) - 1])

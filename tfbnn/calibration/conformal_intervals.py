@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import tensorflow as tf
 
 from tfbnn.calibration.base import Conformal
 from tfbnn.core.serialization import register
@@ -44,6 +45,8 @@ class StandardisedResidual(_ConformalInterval):
 class ConformalizedQuantiles(_ConformalInterval):
     """s(x, y) = max(lower(x) - y, y - upper(x)): the central interval, widened or narrowed by the threshold.
 
+    One that is narrowed by more than it is wide is told as its midpoint.
+
     Args:
         level, threshold: of `Conformal`; the interval is that of the same level, and so are `lower` and `upper` of the
             prediction.
@@ -61,4 +64,6 @@ class ConformalizedQuantiles(_ConformalInterval):
 
     def outputs(self, named):
         by = self.fitted_threshold()
-        return self._told(named["lower"] - by, named["upper"] + by)
+        lower, upper = named["lower"] - by, named["upper"] + by
+        middle = (lower + upper) / 2.0
+        return self._told(tf.minimum(lower, middle), tf.maximum(upper, middle))

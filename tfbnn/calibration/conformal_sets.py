@@ -10,7 +10,7 @@ from tfbnn.core.serialization import register
 
 
 class _ConformalSet(Conformal):
-    """`prediction_set` [B, K], bool: the classes told of each row; may be empty, which says that none fits."""
+    """`prediction_set` [B, K], bool: the classes told of each row."""
 
     of_classes = True
 
@@ -30,6 +30,8 @@ class _ConformalSet(Conformal):
 class LAC(_ConformalSet):
     """s(x, k) = 1 - p(k|x): the smallest sets on average; none of the classes where all are unlikely.
 
+    An empty set says that no class fits so well as those of most calibration rows did.
+
     Args:
         level, threshold: of `Conformal`.
 
@@ -46,10 +48,11 @@ class LAC(_ConformalSet):
 
 @register
 class APS(_ConformalSet):
-    """s(x, k) = sum of p(j|x) over all classes j at least as likely as k: sets that grow where the net is unsure.
+    """s(x, k) = sum of p(j|x) over all classes j more likely than k: sets that grow where the net is unsure.
 
-    Without the random tie-breaking of the paper, because the same row shall get the same answer: coverage is `level` or
-    more, and above it where one class alone has more than `level`.
+    The likeliest class is always told, as its score is 0. Without the paper's random number for each row, because the
+    same row shall get the same answer: coverage is `level` or more, and more where the likeliest class alone is right
+    more often.
 
     Args:
         level, threshold: of `Conformal`.
@@ -57,10 +60,10 @@ class APS(_ConformalSet):
     Example:
         >>> conformal = tfbnn.calibration.APS(0.9).fit(prediction, y)
 
-    Reference: Romano, Sesia & Candes 2020, "Classification with valid and adaptive coverage", u = 1.
+    Reference: Romano, Sesia & Candes 2020, "Classification with valid and adaptive coverage", equation 5 with u = 1
+    (the class that crosses the level is told).
     """
 
     def _badness(self, probabilities):
         others = probabilities[:, tf.newaxis, :]
-        less_likely = tf.reduce_sum(tf.where(others < probabilities[:, :, tf.newaxis], others, 0.0), axis=-1)
-        return 1.0 - less_likely  # not the sum itself, which would be about 1 for the least likely class, not 1
+        return tf.reduce_sum(tf.where(others > probabilities[:, :, tf.newaxis], others, 0.0), axis=-1)

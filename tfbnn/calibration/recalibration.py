@@ -18,6 +18,7 @@ from tfbnn.likelihoods.base import StandardisedLikelihood
 from tfbnn.prediction import Prediction
 from tfbnn.prediction.decompose import mean_over_draws
 
+FEWEST_ROWS = 10  # of fewer, one row may decide the number
 BOUND = math.log(100.0)  # numbers from 1 / 100 to 100 are tried
 CLOSE = 1e-4  # of log number
 
@@ -35,10 +36,11 @@ class _OneNumber(Recalibration):
         """argmax over numbers of the mixture's log likelihood on calibration rows, by Brent's method.
 
         Raises:
-            InvalidInput: for a likelihood of another kind, or classes of which only one was seen.
+            InvalidInput: for fewer than 10 rows, a likelihood of another kind, or classes of which one alone was seen.
         """
         self._check(prediction.likelihood)
-        prediction.likelihood.check_target("y", np.asarray(y))
+        if (n := len(prediction.check_rows(y))) < FEWEST_ROWS:
+            raise invalid("calibration", f"{FEWEST_ROWS} rows or more to recalibrate on", f"{n} rows")
 
         def loss(log_number: float) -> float:
             return -float(np.mean(type(self)(math.exp(log_number))(prediction).log_prob(y)))

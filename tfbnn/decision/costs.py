@@ -22,7 +22,7 @@ class CostMatrix(Decision):
 
     Args:
         costs: action -> cost of each class, in the order of the classes, [K]; negative for a gain.
-        refer: cost of a referral; not below all costs, where every row would be referred.
+        refer: cost of a referral; above the least of the costs, as every row would be referred otherwise.
 
     Example:
         >>> decision = tfbnn.decision.CostMatrix({"grant": [0, 5], "refuse": [1, 0]}, refer=0.3)
@@ -39,8 +39,8 @@ class CostMatrix(Decision):
             expected = "as many costs for each action as there are classes"
             raise invalid("costs", expected, {action: len(row) for action, row in self.costs.items()})
         self.refer = finite_number("refer", refer)
-        if self.refer < self.matrix.min():
-            least = f"the least of the costs, {self.matrix.min():g}, or more"
+        if self.refer <= self.matrix.min():
+            least = f"more than the least of the costs, {self.matrix.min():g}"
             raise invalid("refer", least, refer, "Every row would be referred.")
 
     @property

@@ -23,7 +23,7 @@ class Referral(Decision):
     Args:
         by: an output of the prediction: "predictive_entropy", "mutual_information", "expected_entropy" (nats) or
             "error_probability" of classes; "stddev", "epistemic_stddev" or "aleatoric_stddev" (units of y) of numbers.
-        threshold: in its units.
+        threshold: in its units, 0 or more.
 
     Example:
         >>> decision = tfbnn.decision.refer_share(prediction, 0.2)
@@ -36,7 +36,7 @@ class Referral(Decision):
         if by not in (*OF_CLASSES, *OF_NUMBERS):
             raise invalid("by", f"one of {', '.join((*OF_CLASSES, *OF_NUMBERS))}", by)
         self.by = by
-        self._threshold = finite_number("threshold", threshold)
+        self._threshold = finite_number("threshold", threshold, smallest=0.0)  # below it every row would be referred
 
     @property
     def threshold(self):
@@ -98,7 +98,7 @@ def refer_for_risk(
     risk, confidence = check_share("risk", risk), check_share("confidence", confidence)
     order = np.argsort(found, kind="stable")
     ordered = found[order]
-    wrong = (prediction.probabilities.argmax(axis=1) != np.asarray(y).reshape(-1))[order]
+    wrong = (prediction.probabilities.argmax(axis=1) != prediction.check_rows(y).reshape(-1))[order]
     kept = _most_kept(ordered, np.cumsum(wrong), risk, 1.0 - confidence)
     if not kept:
         error = f"error rate {np.mean(wrong):.3g} of {len(wrong)} calibration rows"

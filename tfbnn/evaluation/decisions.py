@@ -30,7 +30,7 @@ def score_decisions(
     Example:
         >>> score_decisions(prediction, y, decision=tfbnn.decision.refer_share(of_calibration_rows, 0.2))
     """
-    y = np.asarray(y).reshape(-1)
+    y = prediction.check_rows(y).reshape(-1)
     found = {} if conformal is None else _of_conformal(conformal(prediction), y)
     return found if decision is None else found | _of_decision(decision, prediction, y)
 

@@ -36,7 +36,7 @@ def crps(prediction: Prediction, y: Any, seed: int = 0) -> np.ndarray:
     """
     if prediction.likelihood.is_classifier:
         raise invalid("prediction", "one of numbers; for classes there is the Brier score", prediction)
-    y = np.asarray(y, np.float64).reshape(prediction.mean.shape)
+    y = prediction.check_rows(y).astype(np.float64).reshape(prediction.mean.shape)
     if type(prediction.likelihood).__name__ in ("Normal", "HeteroscedasticNormal"):
         loc, scale = np.split(prediction.parameters.astype(np.float64), 2, axis=-1)
         return _of_normals(loc, scale, y)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbnn.core.checks import invalid, positive_integer
+from tfbnn.core.checks import InvalidInput, invalid, positive_integer
 from tfbnn.core.noise import check_seed, seed_pair
 from tfbnn.likelihoods import Likelihood
 from tfbnn.prediction import decompose, mixture, summary
@@ -177,12 +177,24 @@ class Prediction:
         named = summary.outputs(self.likelihood, self.parameters, level)
         return pd.DataFrame(columns({name: tensor.numpy() for name, tensor in named.items()}))
 
+    def check_rows(self, y: Any) -> np.ndarray:
+        """Returns y as an array; raises where it has another number of rows, or values that the likelihood has not."""
+        y = np.asarray(y)
+        if not y.ndim or len(y) != self.num_rows:
+            raise self._other_rows(y.shape)
+        self.likelihood.check_target("y", y)
+        return y
+
     def _targets(self, y: Any) -> Any:
         """y [B, T]; raises where it has another number of rows."""
         y = self.likelihood.match_target(y)
         if y.shape[0] != self.num_rows:
-            raise invalid("y", f"{self.num_rows} rows, as were predicted", f"{y.shape[0]} rows")
+            raise self._other_rows(y.shape)
         return y
+
+    def _other_rows(self, shape: Any) -> InvalidInput:
+        received = f"{shape[0]} rows" if len(shape) else "one number"
+        return invalid("y", f"{self.num_rows} rows, as were predicted", received)
 
     def _refuse_classes(self, what: str) -> None:
         if self.likelihood.is_classifier:

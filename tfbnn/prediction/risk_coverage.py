@@ -61,9 +61,13 @@ def losses(prediction: Prediction, y: Any) -> np.ndarray:
     Args:
         prediction: of B rows.
         y: [B] or [B, T], in its units; class indices for classes.
+
+    Raises:
+        InvalidInput: for a y of another number of rows, or values that the likelihood cannot have.
     """
+    y = prediction.check_rows(y)
     if prediction.likelihood.is_classifier:
-        return (prediction.probabilities.argmax(axis=1) != np.asarray(y).reshape(-1)).astype(np.float64)
+        return (prediction.probabilities.argmax(axis=1) != y.reshape(-1)).astype(np.float64)
     error = prediction.mean - np.asarray(y, np.float64).reshape(prediction.mean.shape)
     return np.mean(error**2, axis=1)
 

@@ -15,6 +15,7 @@ from tfbnn.core.checks import InvalidInput, invalid, one_of
 from tfbnn.prediction import Prediction
 from tfbnn.recipes.spec import DecisionSpec, Recipe
 
+_HALVED = "Every second of them is the recalibration's."
 _MORE_ROWS = "Raise calibration.fraction, or give more rows."
 
 
@@ -38,8 +39,8 @@ class Calibrated:
 def calibrate(recipe: Recipe, rows: tuple[Prediction, np.ndarray] | None, labels: tuple[str, ...]) -> Calibrated:
     """Fits what the recipe asks for.
 
-    Where rows shall serve a recalibration and a conformal threshold, each gets every second one, because the guarantee
-    of the second holds for rows that the first has not seen.
+    Where rows shall serve a recalibration and a conformal threshold, or a wanted risk, each gets every second one,
+    because the guarantee of the second holds for rows that the first has not seen.
 
     Args:
         recipe: its `calibration` and `decision`.
@@ -55,14 +56,21 @@ def calibrate(recipe: Recipe, rows: tuple[Prediction, np.ndarray] | None, labels
             return Calibrated(decision=_by_costs(recipe.decision, labels))
     prediction, y = rows
     recalibration, conformal = spec.recalibration_step(), spec.conformal_step(recipe.prediction.level)
-    both = recalibration is not None and conformal is not None
-    parts = [slice(0, None, 2), slice(1, None, 2)] if both else [slice(None)] * 2
+    parts = [slice(0, None, 2), slice(1, None, 2)] if _is_halved(recipe) else [slice(None)] * 2
     with _told_at("calibration.recalibration"):
         recalibration = recalibration and recalibration.fit(*_rows(prediction, y, parts[0]))
     prediction = Calibrated(recalibration)(prediction)
     with _told_at("calibration.conformal"):
         conformal = conformal and conformal.fit(*_rows(prediction, y, parts[1]))
-    return Calibrated(recalibration, conformal, _decision(recipe.decision, prediction, y, labels))
+    of_decision = _rows(prediction, y, parts[1] if recipe.decision.refer_risk is not None else slice(None))
+    return Calibrated(recalibration, conformal, _decision(recipe.decision, *of_decision, labels))
+
+
+def _is_halved(recipe: Recipe) -> bool:
+    """Whether the recalibration and what has a guarantee each get every second calibration row."""
+    spec = recipe.calibration
+    has_guarantee = spec.conformal is not None or recipe.decision.refer_risk is not None
+    return spec.recalibration is not None and has_guarantee
 
 
 def check_fits(recipe: Recipe, likelihood: Any, num_rows: int, labels: tuple[str, ...]) -> None:
@@ -76,7 +84,9 @@ def check_fits(recipe: Recipe, likelihood: Any, num_rows: int, labels: tuple[str
         with _told_at("calibration.conformal"):
             conformal.check_kind(likelihood)
         _check_rows_of_conformal(num_rows, conformal.level, recalibration is not None)
-    _check_rows_of_decision(recipe.decision, num_rows)
+    if recalibration is not None:
+        _check_rows_of_recalibration(num_rows, _is_halved(recipe))
+    _check_rows_of_decision(recipe.decision, num_rows, recalibration is not None)
     with _told_at("decision"):
         found = _by_costs(recipe.decision, labels)
         if found is not None:
@@ -88,19 +98,30 @@ def check_fits(recipe: Recipe, likelihood: Any, num_rows: int, labels: tuple[str
 def _check_rows_of_conformal(num_rows: int, level: float, halved: bool) -> None:
     needed = calibration.fewest_rows(level) * (2 if halved else 1)
     if num_rows < needed:
-        mend = "Every second of them is the recalibration's." if halved else ""
+        mend = _HALVED if halved else ""
         expected = f"{needed} rows or more to calibrate level {level:g} on"
         raise invalid("calibration.conformal", expected, f"{num_rows} rows", f"{mend} {_MORE_ROWS}".lstrip())
 
 
-def _check_rows_of_decision(spec: DecisionSpec, num_rows: int) -> None:
+def _check_rows_of_recalibration(num_rows: int, halved: bool) -> None:
+    needed = calibration.FEWEST_ROWS * (2 if halved else 1)
+    if num_rows < needed:
+        mend = f"{_HALVED if halved else ''} {_MORE_ROWS}".lstrip()
+        raise invalid("calibration.recalibration", f"{needed} rows or more to calibrate on", f"{num_rows} rows", mend)
+
+
+def _check_rows_of_decision(spec: DecisionSpec, num_rows: int, halved: bool) -> None:
     """Raises where so few calibration rows cannot have what is asked for, whatever is predicted of them."""
     if spec.refer_share is not None and (needed := math.ceil(1.0 / spec.refer_share)) > num_rows:
         expected = f"{needed} calibration rows or more, one of which is the share {spec.refer_share:g}"
         raise invalid("decision.refer_share", expected, f"{num_rows} rows", _MORE_ROWS)
-    if spec.refer_risk is not None and (needed := decision.fewest_rows(spec.refer_risk, spec.confidence)) > num_rows:
+    if spec.refer_risk is None:
+        return
+    needed = decision.fewest_rows(spec.refer_risk, spec.confidence) * (2 if halved else 1)
+    if num_rows < needed:
         expected = f"{needed} calibration rows or more, to show a risk of {spec.refer_risk:g} where none is wrong"
-        raise invalid("decision.refer_risk", expected, f"{num_rows} rows", f"{_MORE_ROWS} Or allow more risk.")
+        mend = f"{_HALVED if halved else ''} {_MORE_ROWS} Or allow more risk.".lstrip()
+        raise invalid("decision.refer_risk", expected, f"{num_rows} rows", mend)
 
 
 def _rows(prediction: Prediction, y: np.ndarray, rows: slice) -> tuple[Prediction, np.ndarray]:

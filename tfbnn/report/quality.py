@@ -106,7 +106,7 @@ def _calibration_error(evidence: Evidence) -> str:
     error = evidence.scores["ece"]
     told = f"The debiased calibration error is {with_ends(error)}; 0 is best."
     if error.lower <= NEARLY_CALIBRATED:
-        return f"{told} Miscalibration was not shown: probabilities may be taken as they are, within this interval."
+        return f"{told} These rows do not show miscalibration; it may be as large as {error.upper:.2f}."
     has_mend = evidence.about["model"].get("recalibration") is not None
     mend = "" if has_mend else " TemperatureScaling, under calibration in the recipe, may mend it."
     return f"{told} Probabilities and frequencies differ by about so much.{mend}"

@@ -102,12 +102,21 @@ def gained(evidence: Evidence) -> str:
     abstain = np.asarray(evidence.acts["abstain"])
     by = decision.by.replace("_", " ") if isinstance(decision, Referral) else "least expected cost"
     told = f"It refers rows of which the {by} is above {decision.threshold:.3g}: {abstain.mean():.1%} of these."
-    if abstain.all() or not abstain.any():
+    if abstain.all():
+        return f"{told} So the model decides nothing."
+    if not abstain.any():
         return f"{told} So the decision makes no difference."
     if isinstance(decision, CostMatrix):
         return f"{told} {_saved(np.where(abstain, decision.refer, risk.loss), risk.loss, decision.refer)}"
     of_rest = with_ends(with_interval(risk.of, risk.loss[~abstain]), risk.is_share)
-    return f"{told} The {risk.name} of the others is {of_rest}, of all rows {_of_all(risk)}."
+    told = f"{told} The {risk.name} of the others is {of_rest}, of all rows {_of_all(risk)}."
+    gain = with_interval(functools.partial(_gain, risk), risk.loss, abstain)
+    return told if gain.lower > 0 else f"{told} That it is lower was not shown."
+
+
+def _gain(risk: Risk, loss: np.ndarray, abstain: np.ndarray) -> float:
+    """By how much the risk is lower in the rows that are kept; 0 where none is."""
+    return risk.of(loss) - risk.of(loss[~abstain]) if not abstain.all() else 0.0
 
 
 def _of_all(risk: Risk) -> str:
@@ -129,6 +138,8 @@ def _of_shares(risk: Risk, sure: np.ndarray) -> Table:
     shares = [share for share in SHARES if not share or len(risk.loss) * share >= 1]
     found = [
         with_interval(functools.partial(risk.of_rest, referred=share), risk.loss, sure, replicates=REPLICATES)
+        if share
+        else with_interval(risk.of, risk.loss)  # to the digit what stands elsewhere on the page
         for share in shares
     ]
     half = (found[0].upper - found[0].lower) / 2

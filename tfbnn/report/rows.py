@@ -83,7 +83,10 @@ def epistemic_against_aleatoric(evidence: Evidence) -> Section:
         what = "of the mean predictive variance"
     size = "Less than 1%" if part < 0.01 * whole else f"{part / whole:.0%}" if whole else "None"
     share = f"{size} {what} is epistemic: from not knowing the weights, more data would remove it. "
-    told = f"{share}Aleatoric is the noise that would be left. Rows high in the picture are unlike the training rows."
+    told = (
+        f"{share}Aleatoric is the noise that would be left. Rows high in the picture are those that the draws of the "
+        "weights disagree about: unlike the training rows, or between classes that they leave open."
+    )
     draw = functools.partial(plot_uncertainties, prediction, evidence.y, evidence.level, evidence.target)
     return Section(
         "Epistemic and aleatoric", [Text(told), Picture(draw, "A point a row; orange: the prediction missed it.")]

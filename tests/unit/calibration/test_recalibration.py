@@ -88,3 +88,9 @@ def test_mistakes():
         ScaleCalibration().fit(*classes())
     with pytest.raises(InvalidInput, match="factor"):
         ScaleCalibration(0.0)
+
+
+def test_one_number_is_not_told_by_a_few_rows():
+    prediction = tfbnn.Prediction(np.zeros([1, 9, 1]), tfbnn.likelihoods.Bernoulli())
+    with pytest.raises(InvalidInput, match=r"10 rows or more to recalibrate on.*9 rows"):
+        TemperatureScaling().fit(prediction, np.arange(9) % 2)

@@ -117,7 +117,7 @@ def test_the_decision_of_least_expected_cost_is_cheapest_where_probabilities_are
         (lambda: CostMatrix({"a": [0, 1], "b": [1]}, 0.1), "`costs`.*as many"),
         (lambda: CostMatrix({"a": [0, 1]}, 0.1)(of_classes(np.full((2, 3), 1 / 3))), "3 costs for each action"),
         (lambda: CostMatrix({}, 0.1), "`costs`"),
-        (lambda: CostMatrix({"a": [1, 2]}, 0.9), "`refer`.*1, or more.*Every row"),
+        (lambda: CostMatrix({"a": [1, 2]}, 0.9), "`refer`.*more than the least.*Every row"),
         (lambda: CostMatrix({"a": 3}, 0.1), "`costs.a`"),
     ],
 )

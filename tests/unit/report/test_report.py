@@ -213,8 +213,10 @@ def test_a_referral_is_told_with_what_it_gained(tmp_path):
     assert f"{abstain.mean():.1%} of these" in gained(evidence)
     assert f"of the others is {wrong[~abstain].mean():.0%}" in gained(evidence)
     assert gained(evidence_of(tmp_path / "none", "two")) == ""
-    everything = {"decision": decision.serialize(decision.Referral("error_probability", -1.0))}
-    assert "makes no difference" in gained(evidence_of(tmp_path / "all", "two", steps=everything))
+    everything = {"decision": decision.serialize(decision.Referral("error_probability", 0.0))}
+    assert "decides nothing" in gained(evidence_of(tmp_path / "all", "two", steps=everything))
+    nothing = {"decision": decision.serialize(decision.Referral("error_probability", 1.0))}
+    assert "makes no difference" in gained(evidence_of(tmp_path / "nothing", "two", steps=nothing))
 
 
 def test_costs_are_told_beside_those_of_acting_and_referring(tmp_path):
