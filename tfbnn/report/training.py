@@ -32,6 +32,7 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
     """What, of what, when, by which versions."""
     recipe, trained = evidence.recipe, evidence.about.get("trained", {})
     data, schema, settings = recipe["data"], evidence.about["schema"], evidence.about["model"]
+    before = evidence.about.get("prior_from")
     versions = ", ".join(f"{name} {number}" for name, number in evidence.about["versions"].items())
     told = {
         "Target": f"{evidence.target}, " + (f"one of {', '.join(evidence.labels)}" if evidence.labels else "a number"),
@@ -39,13 +40,12 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
         "Rows": _rows(trained.get("rows", {})),
         "Columns": f"{len(schema['columns'])}, which become {trained['features']} features" if trained else "",
         "Left out": "; ".join(f"{name}: {reason}" for name, reason in schema.get("left_out", {}).items()),
-        "Network": _options(recipe["model"]),
+        "Network": _options({**recipe["model"], **({"prior": f"the posterior of {before}"} if before else {})}),
         "Likelihood": in_words(recipe["likelihood"]),
         "Method": in_words({**recipe["inference"], "class": evidence.method, "method": None}),
         "Training": f"{recipe['training']['epochs']} epochs, batches of {recipe['training']['batch_size']}, learning "
         f"rate {in_words(recipe['training']['learning_rate'])}, beta {in_words(recipe['training']['beta'])}",
         "After training": _steps(settings),
-        "Prior from": str(evidence.about.get("prior_from", "")),
         "Answers": f"the average over S = {settings['num_samples']} draws of the weights, seed {settings['seed']}",
         "Trained on": trained.get("date", ""),
         "Made with": versions,
