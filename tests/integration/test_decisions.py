@@ -136,6 +136,10 @@ def test_without_them_nothing_changes(tmp_path):
             "18 rows or more.*'16 rows'.*Every second",
         ),
         (
+            {"calibration": {"recalibration": "ScaleCalibration", "fraction": 0.02}},
+            "`calibration.recalibration`.*10 rows or more.*4 rows",
+        ),
+        (
             {"calibration": {"fraction": 0.01}, "decision": {"refer_share": 0.2}},
             "`decision.refer_share`.*5 .*2 rows",
         ),

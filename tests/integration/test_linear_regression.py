@@ -270,3 +270,18 @@ def test_a_learned_scale_on_a_wrong_bound_is_seen(regression):
     train(model, regression, steps=1000)
     with pytest.raises(AssertionError):
         check_learned_scale(model, regression)
+
+
+@pytest.mark.parametrize("layer", ["DenseFlipout", "DenseReparameterization"])
+def test_terms_of_many_draws_are_those_of_each(layer, monkeypatch):
+    """Many draws are compiled, few are not: the numbers are the same, and another seed's are others."""
+    x = np.random.default_rng(0).normal(size=(12, 3)).astype("float32")
+    network = keras.Sequential([keras.Input((3,)), getattr(tfbnn.layers, layer)(2, seed=1)])
+    model = tfbnn.BayesianModel(network, "HeteroscedasticNormal", seed=2)
+    compiled = model.elbo_terms(x, x[:, 0], num_samples=12)
+    other = model.elbo_terms(x, x[:, 0], num_samples=12, seed=3)
+    monkeypatch.setattr("tfbnn.training.model._EAGER_DRAWS", 12)
+    eager = model.elbo_terms(x, x[:, 0], num_samples=12)
+    assert float(compiled.elbo) == pytest.approx(float(eager.elbo), rel=1e-5)
+    assert float(compiled.kl) == pytest.approx(float(eager.kl), rel=1e-5)
+    assert float(other.elbo) != pytest.approx(float(eager.elbo), rel=1e-5)

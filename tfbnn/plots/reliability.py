@@ -46,7 +46,7 @@ def plot_reliability(
 
     Reference: Guo et al. 2017, figure 1; Kuleshov, Fenner & Ermon 2018, section 3.5, for numbers.
     """
-    prediction.likelihood.check_target("y", np.asarray(y))
+    prediction.check_rows(y)
     if not prediction.likelihood.is_classifier:
         return _of_numbers(pit(prediction, y))
     probabilities = prediction.probabilities

@@ -34,7 +34,7 @@ def plot_uncertainties(prediction: Prediction, y: Any, level: float = 0.9, targe
     Example:
         >>> plot_uncertainties(prediction, y).savefig("uncertainties.png")
     """
-    prediction.likelihood.check_target("y", np.asarray(y))
+    prediction.check_rows(y)
     figure, [axis] = panels(1, 1, 4.4, 3.2)
     if prediction.likelihood.is_classifier:
         across, up, unit = prediction.expected_entropy, prediction.mutual_information, "nats"

@@ -175,7 +175,7 @@ class BayesianModel(keras.Model):
         return self._terms(parameters, kl_of_layers, y, sample_weight, num_data, self._present_beta())
 
     def _seeded_draws(self, x: Any, seeds: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """`_seeded_draw` of each seed, on a first axis [S]: many of them are compiled once, in a third of the time."""
+        """`_seeded_draw` of each seed, on a first axis [S]; many are compiled."""
         if len(seeds) <= _EAGER_DRAWS:
             return tuple(map(tf.stack, zip(*[self._seeded_draw(x, seed) for seed in seeds], strict=True)))
         signature = (tf.TensorSpec(None), tf.TensorSpec([len(self.variational_layers)]))

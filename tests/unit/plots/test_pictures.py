@@ -157,6 +157,12 @@ def test_weights_of_layers_and_of_kept_draws(tmp_path):
         plots.plot_weights(plain)
 
 
+@pytest.mark.parametrize("draw", [plots.plot_reliability, plots.plot_risk_coverage, plots.plot_uncertainties])
+def test_another_number_of_labels_is_told(draw):
+    with pytest.raises(InvalidInput, match="60 rows, as were predicted"):
+        draw(NUMBERS, Y[:1])
+
+
 @pytest.mark.parametrize("draw", [plots.plot_reliability, plots.plot_risk_coverage, plots.plot_pit])
 def test_targets_that_do_not_fit_are_refused(draw):
     with pytest.raises(InvalidInput):

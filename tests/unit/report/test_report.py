@@ -13,6 +13,7 @@ import clinic
 import tfbnn
 from tfbnn import calibration, decision, likelihoods, report
 from tfbnn.data import Schema, Target
+from tfbnn.evaluation import with_interval
 from tfbnn.prediction import Prediction
 from tfbnn.report.base import Picture, Table, Text
 from tfbnn.report.limits import OF_METHODS, limits
@@ -212,6 +213,8 @@ def test_a_referral_is_told_with_what_it_gained(tmp_path):
     wrong = risk_of(evidence).loss
     assert f"{abstain.mean():.1%} of these" in gained(evidence)
     assert f"of the others is {wrong[~abstain].mean():.0%}" in gained(evidence)
+    gain = with_interval(lambda loss, referred: loss.mean() - loss[~referred].mean(), wrong, abstain).lower
+    assert ("That it is lower was not shown" in gained(evidence)) == (gain <= 0)
     assert gained(evidence_of(tmp_path / "none", "two")) == ""
     everything = {"decision": decision.serialize(decision.Referral("error_probability", 0.0))}
     assert "decides nothing" in gained(evidence_of(tmp_path / "all", "two", steps=everything))
