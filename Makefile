@@ -39,6 +39,7 @@ demo: $(VENV)/installed-demo
 	echo; \
 	echo "Made:"; \
 	echo "  the model, a SavedModel  $$model/"; \
+	echo "  its report               $$model/report.html"; \
 	echo "  the rows predicted here  $$rows"; \
 	echo "  from the recipe          recipes/$(RECIPE).yaml"; \
 	echo; \

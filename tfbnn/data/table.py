@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import math
 import os
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tfbnn.core.checks import InvalidInput, invalid, unknown_name
+from tfbnn.core.files import whole_file
 from tfbnn.data.columns import labels, refuse_missing
 
 _SKLEARN_PREFIX = "sklearn:"
@@ -92,15 +92,8 @@ def write_frame(frame: pd.DataFrame, path: Path, where: str) -> None:
         InvalidInput: where the file cannot be written, or pyarrow is absent or cannot hold the values.
     """
     check_format(path, where)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path, where) as temporary:
         _write_parquet(frame, temporary, where) if _is_parquet(path) else frame.to_csv(temporary, index=False)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise invalid(where, "a file that can be written", str(path), f"{error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def check_format(path: Path, where: str) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
-from tfbnn.core.checks import invalid
+from tfbnn.core.files import whole_file
 from tfbnn.report.evidence import Evidence
 from tfbnn.report.model_card import model_card
 from tfbnn.report.page import html_report
@@ -39,13 +37,6 @@ def write_text(path: Path, text: str, where: str = "path") -> Path:
     Raises:
         InvalidInput: where it cannot be written, about the argument `where`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path, where) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise invalid(where, "a file that can be written", str(path), f"{error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
     return path
