@@ -122,7 +122,7 @@ def scores(prediction: tfbnn.Prediction, y: np.ndarray, decision: Decision) -> d
         "log_likelihood": float(np.mean(prediction.log_prob(y))),
         "error": float(np.mean(loss)),
         "kept": evaluation.risk_at(loss, sure, SHARE),
-        **evaluation.score_decisions(prediction, y, decision=decision),
+        **evaluation.score(prediction, y, decision=decision),
     }
 
 

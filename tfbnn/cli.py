@@ -19,7 +19,8 @@ import typer.core
 from rich.markup import escape
 
 from tfbnn._version import __version__
-from tfbnn.core.checks import InvalidInput, invalid, positive_integer
+from tfbnn.core.checks import InvalidInput, finite_number, invalid, positive_integer
+from tfbnn.core.wording import unsettled
 from tfbnn.terminal import (
     chance_log_likelihood,
     empty_table,
@@ -30,6 +31,7 @@ from tfbnn.terminal import (
     print_calibrated,
     print_comparison,
     print_data,
+    print_detection,
     print_elbo,
     print_history,
     print_inputs,
@@ -39,7 +41,6 @@ from tfbnn.terminal import (
     print_predictions,
     print_recipe,
     print_scores,
-    print_unsettled,
     progress_bar,
     steps_of_chains,
 )
@@ -157,11 +158,14 @@ def train(
     if result.elbo is not None:
         share = result.elbo.num_data / len(data.train.target)  # of the training rows; the others chose the epoch
         print_elbo(result.elbo, share * chance_log_likelihood(data))
-        print_unsettled(result.history["kl"], loaded.training.epochs)
+        if told := unsettled(result.history["kl"], loaded.training.epochs):
+            out.print(told, soft_wrap=True)
     else:
         print_posterior(loaded.inference, result.draws)
     print_calibrated(result.calibrated, 0 if data.calibration is None else len(data.calibration.target))
     print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
+    if result.scores.get("referred") == 1.0:
+        out.print("Every held-out row is referred: the model decides nothing.")
     out.print(escape(f"\nSavedModel      {result.path}/"), soft_wrap=True)
     out.print(escape(f"Held-out rows   {result.held_out_csv}"), soft_wrap=True)
     if loaded.export.report:
@@ -275,7 +279,11 @@ def active(
         again = ["tfbnn active", recipe, "--pool", pool, *(["--session", session] if session else [])]
         again += [word for setting in settings or () for word in ("--set", setting)]
         again += ["--allow-imports"] if allow_imports else []
-        if labels is None and len(kept.waiting):
+        waits = labels is None and len(kept.waiting)
+        if waits and (count is not None or by is not None):
+            rounds.check_question(loaded, kept, *rounds.as_before(loaded, kept, count, by), None)
+            out.print("--count and --by are for the next question; this one is not answered yet.")
+        if waits:
             out.print(f"{len(kept.waiting)} rows of round {len(kept.rounds)} wait for their labels.")
             _write_question(kept.rows(kept.waiting), written, again)
             return
@@ -310,6 +318,13 @@ def evaluate(
         typer.Option("-o", "--output", metavar="OUT", help="Write the scores too: OUT.json or OUT.csv."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="More scores: parts of the Brier score, other calibration errors, PIT.")
+    ] = False,
+    out_rows: Annotated[
+        Path | None,
+        typer.Option(metavar="OTHER", help="CSV or Parquet of rows of another kind: how well uncertainty tells them."),
+    ] = None,
 ) -> None:
     """Score a SavedModel on the rows of a CSV or Parquet file.
 
@@ -320,11 +335,12 @@ def evaluate(
         raise invalid("--output", "a name that ends in .json or .csv", str(output))
     with _quiet_start():
         from tfbnn.data import Target
-        from tfbnn.evaluation import score_decisions, score_intervals
+        from tfbnn.evaluation import score_detection, score_intervals
         from tfbnn.export import load_saved_model
     served = load_saved_model(model)
     spec = _from_recipe(served)["data"]
     frame = _read_rows(rows)
+    others = frame[:0] if out_rows is None else _read_rows(out_rows)
     if spec["target"] not in frame.columns:
         raise invalid(str(rows), f"a column '{spec['target']}', the target", list(frame.columns))
     with _told_of(rows, "data.target"):
@@ -333,12 +349,17 @@ def evaluate(
     level = served.about["model"]["level"]
     with _told_of_columns(rows, served):
         prediction = served.predict_distribution(frame)
-    found = score_intervals(prediction, y, level)
-    decided = score_decisions(prediction, y, served.conformal, served.decision)
-    scores = {name: estimate.value for name, estimate in found.items()} | decided
-    print_scores(scores, f"Scores of {prediction.num_rows} rows", level, found)
+    told = {}
+    if out_rows is not None:
+        with _told_of_columns(out_rows, served):
+            told = score_detection(prediction, served.predict_distribution(others))
+    found = score_intervals(prediction, y, level, served.conformal, served.decision, detail)
+    values = {name: estimate.value for name, estimate in found.items()}
+    print_scores(values, f"Scores of {prediction.num_rows} rows", level, found)
+    if out_rows is not None:
+        print_detection(told, f"{len(frame)} rows of {rows.name} beside {len(others)} of {out_rows.name}")
     if output is not None:
-        _write_scores(output, found, decided)
+        _write_scores(output, found | {f"{by}_{name}": one for by, of in told.items() for name, one in of.items()})
         out.print(escape(f"Scores written to {output}"), soft_wrap=True)
 
 
@@ -395,6 +416,9 @@ def predict(
         int | None, typer.Option(help="S, draws of the weights; default: as fixed at export.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draws; default: as fixed at export.")] = None,
+    abstain_above: Annotated[
+        float | None, typer.Option(help="Uncertainty above which a row is referred; default: as fixed at export.")
+    ] = None,
 ) -> None:
     """Predict the rows of a CSV or Parquet file, with uncertainty.
 
@@ -412,10 +436,12 @@ def predict(
         check_format(output, "--output")
     if seed is not None:
         check_seed("--seed", seed)
+    if abstain_above is not None:
+        finite_number("--abstain-above", abstain_above)
     served = load_saved_model(model)
     frame = _read_rows(rows)
-    with _told_of_columns(rows, served):
-        named = columns(served.predict(frame, num_samples, seed), served.labels)
+    with _told_of_columns(rows, served), _told_by({"abstain_above": "--abstain-above"}):
+        named = columns(served.predict(frame, num_samples, seed, abstain_above), served.labels)
     if output is None:
         known = known_target(served, frame)
         level, counts = served.about["model"]["level"], served.likelihood.is_discrete
@@ -589,14 +615,13 @@ def _write_predictions(output: Path, frame: Any, named: dict[str, Any]) -> None:
     write_frame(pd.concat([frame, predictions], axis=1), output, "--output")
 
 
-def _write_scores(output: Path, found: dict[str, Any], decided: dict[str, float]) -> None:
-    """A score a row, or a key of JSON: value, lower, upper (of decisions the value); whole or not at all."""
+def _write_scores(output: Path, found: dict[str, Any]) -> None:
+    """A score a row, or a key of JSON: value, lower, upper; whole or not at all."""
     import pandas as pd
 
     from tfbnn.report import write_text
 
     numbers = {name: dataclasses.asdict(estimate) for name, estimate in found.items()}
-    numbers |= {name: {"value": value} for name, value in decided.items()}
     table = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("score")
     text = table.to_csv() if output.suffix == ".csv" else json.dumps(numbers, indent=1) + "\n"
     write_text(output, text, "--output")

@@ -16,7 +16,7 @@ import rich.progress
 import rich.table
 from rich.markup import escape
 
-from tfbnn.core.wording import column_cells, common_decimals, scores_in_words, spread
+from tfbnn.core.wording import as_known, column_cells, common_decimals, scores_in_words, spread
 
 ROWS_SHOWN = 10
 MAX_PROBABILITIES_SHOWN = 4
@@ -143,20 +143,6 @@ def chance_log_likelihood(data: Any) -> float:
     return float(np.sum(rows, dtype=np.float64))
 
 
-def print_unsettled(kl: list[float], epochs: int) -> None:
-    """Tells where the KL of the epochs still moved at the end; not where training stopped before `epochs`."""
-    back = max(1, round(len(kl) / 10))
-    if len(kl) < max(epochs, 2) or abs(kl[-1] - kl[-1 - back]) <= 0.05 * abs(kl[-1 - back]):
-        return
-    moving = "falling" if kl[-1] < kl[-1 - back] else "rising"
-    last = "epoch" if back == 1 else f"{back} epochs"
-    out.print(
-        f"The KL is still {moving} ({kl[-1 - back]:,.0f} -> {kl[-1]:,.0f} nats over the last {last}): "
-        "raise training.epochs.",
-        soft_wrap=True,
-    )
-
-
 def print_elbo(elbo: Any, chance: float) -> None:
     """Prints the terms of the ELBO, nats, and below them `chance`, the log likelihood without any feature."""
     table = empty_table("ELBO of the training rows", "nats")
@@ -216,6 +202,21 @@ def print_scores(scores: dict[str, float], title: str, level: float, intervals: 
     for text, value, *ends in scores_in_words(scores, level, intervals):
         table.add_row(escape(text), value, *([" to ".join(ends)] if intervals else []))
     out.print(table)
+
+
+def print_detection(found: dict[str, dict[str, Any]], title: str) -> None:
+    """Prints how well each kind of uncertainty tells two kinds of rows apart, with bootstrap intervals."""
+    table = empty_table("", "AUROC", "AUPR out", "AUPR in", "FPR95", title=title)
+    for by, scores in found.items():
+        cells = [as_known([one.value, one.lower, one.upper], is_share=False) for one in scores.values()]
+        table.add_row(escape(by.replace("_", " ")), *(value for value, *_ in cells))
+        table.add_row("", *(f"{lower}-{upper}" for _, lower, upper in cells))
+    out.print(table)
+    out.print(
+        "Below each its 95 % interval. AUROC and AUPR: 1 is best; by chance 0.5, and the share of such rows. FPR95: of "
+        "the other rows those that pass where 95 % of these do, 0 is best.",
+        soft_wrap=True,
+    )
 
 
 def print_calibrated(calibrated: Any, num_rows: int) -> None:

@@ -23,6 +23,7 @@ import yaml
 import clinic
 import tfbnn
 from tfbnn import cli, terminal
+from tfbnn.core.wording import unsettled
 from tfbnn.data import Schema
 from tfbnn.recipes.compare import Result
 from tfbnn.recipes.spec import TrainingSpec
@@ -175,6 +176,30 @@ def test_scores_are_written_with_their_intervals(trained, command):
     command.succeeds(*asked, "scores.csv", "--overwrite")
     assert "ends in .json or .csv" in command.is_refused(*asked, "scores.txt")
     assert "There is no folder" in command.is_refused(*asked, "nowhere/scores.csv")
+
+
+def test_more_scores_are_told_in_detail(trained, command):
+    model = trained[0] / "saved_models" / "clinic"
+    asked = ["evaluate", model, model / "1" / "assets.extra" / "held_out.csv"]
+    more = command.succeeds(*asked, "--detail")
+    for words in ("distance of PIT from uniform", "above that of the best order"):
+        assert words in more
+        assert words not in command.succeeds(*asked)
+
+
+def test_rows_of_another_kind_are_told_apart_by_their_uncertainty(trained, command):
+    model = trained[0] / "saved_models" / "clinic"
+    held_out = model / "1" / "assets.extra" / "held_out.csv"
+    far = pd.read_csv(held_out)
+    far["age"] += 1e4
+    far.drop(columns="score").to_csv(command.folder / "far.csv", index=False)
+    asked = ["evaluate", model, held_out, "--out-rows", "far.csv", "-o", "scores.json"]
+    assert "18 rows of held_out.csv beside 18 of far.csv" in command.succeeds(*asked)
+    found = json.loads((command.folder / "scores.json").read_text())
+    assert found["epistemic_variance_auroc"]["value"] == 1.0
+    assert found["epistemic_variance_fpr95"]["value"] == 0.0
+    pd.DataFrame({"age": [1.0]}).to_csv(command.folder / "far.csv", index=False)
+    assert "far.csv" in command.is_refused(*asked, "--overwrite")
 
 
 def test_columns_with_brackets_are_printed_as_they_are(trained, command):
@@ -438,12 +463,10 @@ def test_columns_that_look_like_mistakes_are_told(command):
     assert "Column 'ward'" not in out
 
 
-def test_a_kl_that_has_not_settled_is_told(capsys):
-    terminal.print_unsettled([423.0] * 18 + [400.0, 381.0], epochs=20)
-    assert "still falling (423 -> 381 nats over the last 2 epochs)" in capsys.readouterr().out
-    terminal.print_unsettled([423.0] * 20, epochs=20)
-    terminal.print_unsettled([423.0, 300.0], epochs=20)  # stopped early: the best weights were kept
-    assert capsys.readouterr().out == ""
+def test_a_kl_that_has_not_settled_is_told():
+    assert "still falling (423 -> 381 nats over the last 2 epochs)" in unsettled([423.0] * 18 + [400.0, 381.0], 20)
+    assert unsettled([423.0] * 20, epochs=20) == ""
+    assert unsettled([423.0, 300.0], epochs=20) == ""  # stopped early: the best weights were kept
 
 
 def test_the_progress_of_training_fits_80_columns():
@@ -636,6 +659,14 @@ def test_another_pool_needs_another_session(command):
     message = command.is_refused("active", recipe, "--pool", pool)
     assert "pool.csv" in message
     assert "the rows that the session began with" in message
+
+
+def test_a_question_that_waits_does_not_hide_mistakes_in_the_next(command):
+    recipe, pool = asked_before(command)
+    assert "Did you mean 'bald'" in command.is_refused("active", recipe, "--pool", pool, "--by", "bold")
+    assert "1 or more" in command.is_refused("active", recipe, "--pool", pool, "--count", "0")
+    assert "are for the next question" in command.succeeds("active", recipe, "--pool", pool, "--count", "1")
+    assert "are for the next question" not in command.succeeds("active", recipe, "--pool", pool)
 
 
 def test_an_interrupt_keeps_the_labels(command, monkeypatch):

@@ -400,6 +400,22 @@ def test_two_inputs_as_dict_list_and_dataset_are_the_same():
     assert np.isfinite(third.evaluate(named, Y, verbose=0)).all()
 
 
+def convolution():
+    keras.utils.set_random_seed(1)
+    layers = [keras.layers.Reshape((3, 1)), keras.layers.Conv1D(2, 2, activation="relu"), keras.layers.Flatten()]
+    return keras.Sequential([keras.Input((3,)), *layers, tfbnn.layers.DenseFlipout(1)])
+
+
+@pytest.mark.parametrize(("network", "compiled"), [(linear, True), (convolution, False)])
+def test_xla_compiles_steps_where_that_is_faster(network, compiled):
+    model = model_of(network())
+    train(model, jit_compile=None)
+    if tf.config.list_logical_devices("GPU"):
+        pytest.skip("XLA's convolutions are slow on CPUs alone")
+    [*chunks] = model._steps[1]._chunks.values()
+    assert {chunk.compiled for chunk in chunks if chunk.steps > 1} == {compiled}
+
+
 def test_classes():
     likelihood = tfbnn.likelihoods.Categorical(num_classes=3)
     y = np.digitize(Y, [-1.0, 1.0])

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 
 from tfbnn.active.acquire import DEFAULT_SAMPLES, acquire, check_rows, rows_of, taken
 from tfbnn.active.acquisition import get
@@ -108,11 +109,14 @@ class ActiveLearner:
         """Takes labels of rows that were asked for, [n] or [n, T]; not all at once need be told.
 
         Raises:
-            InvalidInput: for rows never asked for, rows labelled already or twice, or another number of labels.
+            InvalidInput: for rows never asked for, rows labelled already or twice, another number of labels, or
+                labels that are missing (NaN, None).
         """
         positions, labels = np.asarray(positions).reshape(-1), np.asarray(labels)
         if len(labels) != len(positions):
             raise invalid("labels", f"{len(positions)}, one a row", f"{len(labels)} labels")
+        if missing := positions[np.asarray(pd.isna(labels)).reshape(len(labels), -1).any(axis=1)].tolist():
+            raise invalid("labels", "a label of each row", f"none of rows {missing}", "Leave rows without one out.")
         if never := sorted(set(positions.tolist()) - set(self.asked)):
             raise invalid("positions", "rows that were asked for", never)
         again = [position for i, position in enumerate(positions.tolist())

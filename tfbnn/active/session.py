@@ -133,13 +133,13 @@ class Session:
                 raise invalid("labels", expected, list(answers.columns))
         answers = answers[[ROW, self.target]].reset_index(drop=True)
         self._check_asked(answers[ROW])
+        answers = answers.astype({ROW: float}).astype({ROW: int})
         if is_missing(answers[self.target]).all():
             raise invalid("labels", f"the column {self.target} filled in", "no label at all")
         try:
             target.encode(answers[self.target])
         except InvalidInput as error:
             raise error.at("labels") from None
-        answers = answers.astype({ROW: int})
         return answers[~answers[ROW].isin(self._labelled_alike(answers, target))]
 
     def answer(self, answers: pd.DataFrame, target: Target) -> int:
@@ -157,6 +157,13 @@ class Session:
     # --- checks ------------------------------------------------------------------------------------------------------
 
     def _check_asked(self, numbers: pd.Series) -> None:
+        if not len(numbers):
+            raise invalid("labels", "a row or more", "no rows")
+        unread = numbers[pd.to_numeric(numbers, errors="coerce").mod(1) != 0]
+        if len(unread):
+            expected = f"a whole number as {ROW} in each row, as in the file of the rows to label"
+            raise invalid("labels", expected, unread.tolist()[:10])
+        numbers = numbers.astype(float).astype(int)
         never = [row for row in numbers if row not in self.asked]
         if never:
             mend = f"{len(never)} of {len(numbers)} rows were not." if self.asked else "Nothing was asked for yet."

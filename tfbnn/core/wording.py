@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 SCORES = {
@@ -16,8 +16,16 @@ SCORES = {
     "interval_score": "{level:.0%} interval score (lower is better)",
     "accuracy": "accuracy",
     "brier": "Brier score (lower is better)",
+    "brier_uncertainty": "  of which uncertainty of the classes",
+    "brier_resolution": "  less resolution (higher is better)",
+    "brier_reliability": "  plus miscalibration (0 is best)",
     "ece": "calibration error, debiased (0 is best)",
-    "aurc": "area under risk-coverage (lower is better)",
+    "ece_adaptive": "  in bins of equally many rows",
+    "ece_classwise": "  mean over the classes",
+    "ece_plain": "  not debiased",
+    "pit_distance": "distance of PIT from uniform (0 is best)",
+    "aurc": "AURC, {loss} (0 is best)",
+    "excess_aurc": "  above that of the best order",
     "conformal_coverage": "conformal: rows whose truth is told (wanted: {level:.0%})",
     "conformal_width": "conformal: mean width of the interval, units of {target}",
     "set_size": "conformal: classes told, on average",
@@ -50,12 +58,13 @@ def scores_in_words(
     """
     actions = [name for name in scores if name.startswith(_COST_OF) and name not in SCORES]
     in_words = SCORES | dict.fromkeys(actions, "  if all were '{action}'")
+    loss = "error rate of those kept" if "accuracy" in scores else f"squared units of {target}"
     lines = []
     for name, text in in_words.items():
         if name in scores:
             estimate = (intervals or {}).get(name)
             ends = [estimate.lower, estimate.upper] if estimate else []
-            words = text.format(level=level, target=target, action=name.removeprefix(_COST_OF))
+            words = text.format(level=level, target=target, action=name.removeprefix(_COST_OF), loss=loss)
             lines.append([words, *(rounded or four_digits)([scores[name], *ends], name in SHARES)])
     return lines
 
@@ -84,6 +93,17 @@ def as_known(values: list[float], is_share: bool, half: float | None = None) -> 
         largest = max(abs(value) for value in values)
         half = largest / 10 if 0.0 < largest < math.inf else 1.0  # two digits of a tenth are three of the whole
     return [f"{value:,.{min(max(_places(half), 0), 9)}f}" for value in values]
+
+
+def unsettled(kl: Sequence[float], epochs: int) -> str:
+    """That the KL of the epochs still moved at the end; "" where it did not, or training stopped before `epochs`."""
+    back = max(1, round(len(kl) / 10))
+    if len(kl) < max(epochs, 2) or abs(kl[-1] - kl[-1 - back]) <= 0.05 * abs(kl[-1 - back]):
+        return ""
+    moving = "falling" if kl[-1] < kl[-1 - back] else "rising"
+    last = "epoch" if back == 1 else f"{back} epochs"
+    nats = f"{kl[-1 - back]:,.0f} -> {kl[-1]:,.0f} nats over the last {last}"
+    return f"The KL is still {moving} ({nats}): raise training.epochs."
 
 
 def spread(mean: float, stddev: float) -> str:

@@ -2,15 +2,14 @@
 
 from tfbnn.evaluation.approximation import Distance, agreement, distance, total_variation
 from tfbnn.evaluation.attack import ATTACKS, Loss, fgsm, pgd
-from tfbnn.evaluation.bootstrap import Estimate, with_interval
+from tfbnn.evaluation.bootstrap import Estimate, with_interval, with_intervals
 from tfbnn.evaluation.calibration import BrierDecomposition, brier_decomposition, expected_calibration_error
 from tfbnn.evaluation.calibration_metric import CalibrationError
-from tfbnn.evaluation.decisions import score_decisions
 from tfbnn.evaluation.intervals import IntervalQuality, interval_quality, interval_score
 from tfbnn.evaluation.mahalanobis import Mahalanobis, trunk, trunk_features
 from tfbnn.evaluation.out_of_distribution import Detection, detection
 from tfbnn.evaluation.ranked_probability import crps
-from tfbnn.evaluation.scores import score, score_intervals
+from tfbnn.evaluation.scores import score, score_detection, score_intervals
 from tfbnn.evaluation.selective import aurc, excess_aurc, risk_at
 from tfbnn.evaluation.uncertainty import (
     UNCERTAINTIES,
@@ -62,11 +61,12 @@ __all__ = [
     "risk_at",
     "risk_coverage",
     "score",
-    "score_decisions",
+    "score_detection",
     "score_intervals",
     "total_variation",
     "trunk",
     "trunk_features",
     "uncertainty",
     "with_interval",
+    "with_intervals",
 ]

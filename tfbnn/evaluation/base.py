@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
@@ -15,3 +18,33 @@ def expected_distance(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     stddev = np.sqrt(np.maximum(variance, SMALLEST_VARIANCE))
     z = mean / stddev
     return stddev * math.sqrt(2.0 / math.pi) * np.exp(-0.5 * z**2) + mean * (2.0 * ndtr(z) - 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistic:
+    """A score as a function of what is known of each row, so that rows can be drawn again.
+
+    Attributes:
+        of: arrays -> number.
+        rows: the arrays, each [B, ...].
+        centred, separately: of `with_interval`.
+    """
+
+    of: Callable[..., Any]
+    rows: tuple[np.ndarray, ...]
+    centred: bool = False
+    separately: bool = False
+
+    def value(self) -> float:
+        """Of the rows as they are."""
+        return float(self.of(*self.rows))
+
+
+def mean_of(values: Any) -> Statistic:
+    """The mean over the rows."""
+    return Statistic(np.mean, (np.asarray(values, np.float64),))
+
+
+def root_mean_of(values: Any) -> Statistic:
+    """The root of the mean over the rows."""
+    return Statistic(lambda drawn: np.sqrt(np.mean(drawn)), (np.asarray(values, np.float64),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,16 +60,48 @@ def with_interval(
 
     Reference: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
+    [found] = with_intervals(
+        lambda *rows: (statistic(*rows),),
+        *arrays, level=level, replicates=replicates, seed=seed, centred=centred, separately=separately,
+    )  # fmt: skip
+    return found
+
+
+def with_intervals(
+    statistic: Callable[..., Sequence[float]],
+    *arrays: Any,
+    level: float = 0.95,
+    replicates: int = 1000,
+    seed: int = 0,
+    centred: bool = False,
+    separately: bool = False,
+) -> list[Estimate]:
+    """`with_interval` of several numbers that are computed together.
+
+    Args:
+        statistic: called with the arrays, or with rows of them; as many numbers each time.
+        *arrays, level, replicates, seed, centred, separately: of `with_interval`.
+
+    Returns:
+        An `Estimate` a number.
+
+    Raises:
+        InvalidInput: for no arrays, no rows, or other numbers of rows.
+
+    Example:
+        >>> with_intervals(lambda e: numpy.quantile(e, [0.5, 0.9]), numpy.abs(prediction.mean - y))
+    """
     rows = _same_rows(arrays, separately)
     check_share("level", level)
     rng = np.random.default_rng(check_seed("seed", seed))
-    value = float(statistic(*rows))
+    values = np.asarray(statistic(*rows), np.float64)
     again = np.array(
-        [statistic(*_drawn(rows, rng, separately)) for _ in range(positive_integer("replicates", replicates))]
+        [statistic(*_drawn(rows, rng, separately)) for _ in range(positive_integer("replicates", replicates))],
+        np.float64,
     )
-    again = again - np.mean(again) + value if centred else again
-    lower, upper = np.quantile(again, [0.5 - level / 2, 0.5 + level / 2])
-    return Estimate(value, float(lower), float(upper))
+    again = again - np.mean(again, axis=0) + values if centred else again
+    ends = np.quantile(again, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+    return [Estimate(*map(float, told)) for told in zip(values, *ends, strict=True)]
 
 
 def _same_rows(arrays: tuple[Any, ...], separately: bool) -> list[np.ndarray]:

@@ -40,10 +40,10 @@ NOTHING = _Cut(None, None)
 def prune_units(model: BayesianModel, share: float, by: str = "outgoing") -> BayesianModel:
     """A smaller model, without the hidden units that matter least: fewer parameters, less to compute.
 
-    A unit's signal is sum_i (mu_i / sigma_i)^2 / 2 over its outgoing (or incoming) weights, nats: log q(mu) - log q(0)
-    of setting them all to 0. In each hidden layer that share of the units, rounded down, is removed, so that one unit
-    is left at least. What is left keeps its posterior, so that a unit whose outgoing weights were 0 is not missed; by
-    "incoming" weights a unit may go that still adds a constant. Outputs are never removed.
+    A unit's signal is sum_i (mu_i / sigma_i)^2 / 2 over its outgoing (or incoming) weights, its bias not among them,
+    nats: log q(mu) - log q(0) of setting them all to 0. In each hidden layer that share of the units, rounded down, is
+    removed, so that one unit is left at least. What is left keeps its posterior, so that a unit whose outgoing weights
+    were 0 is not missed; by "incoming" weights a unit may go that still adds a constant. Outputs are never removed.
 
     Args:
         model: a trained `BayesianModel` whose network is a chain of dense layers of tfbnn (between them activations
@@ -111,9 +111,9 @@ def _signals(layer: Any, after: Any, by: str) -> np.ndarray:
     q = (after if by == "outgoing" else layer).weight_posteriors[0]
     loc, scale = (part.numpy().astype(np.float64) for part in q.factorised_gaussian)
     costs = np.divide(loc, scale, out=np.zeros_like(loc), where=scale > 0) ** 2 / 2
-    if by == "incoming":
-        return costs.sum(axis=0)
-    return costs[: layer.units].sum(axis=1)  # of DenseVariational the last row is the bias
+    if by == "outgoing":
+        return costs[: layer.units].sum(axis=1)  # of DenseVariational the last row is the bias
+    return (costs[:-1] if isinstance(layer, DenseVariational) and layer.use_bias else costs).sum(axis=0)
 
 
 def _strongest(signals: np.ndarray, share: float) -> np.ndarray:

@@ -18,7 +18,7 @@ import pandas as pd
 from tfbnn.core.checks import InvalidInput, invalid
 from tfbnn.core.draws import Draws
 from tfbnn.data import Schema, Table, Target, read_table, split_rows
-from tfbnn.evaluation import score, score_decisions
+from tfbnn.evaluation import score
 from tfbnn.export.saved_model import EXTRA, export_saved_model
 from tfbnn.export.versions import version_folder
 from tfbnn.inference import VariationalInference
@@ -134,8 +134,7 @@ def run_recipe(
     x, y = data.arrays(data.held_out)
     calibrated = calibrate(recipe, _calibration_part(recipe, data, draws), data.target.labels)
     prediction = calibrated(predict_distribution(draws, x, draws.at_most(recipe.prediction.num_samples)))
-    scores = score(prediction, y, recipe.prediction.level)
-    scores |= score_decisions(prediction, y, calibrated.conformal, calibrated.decision)
+    scores = score(prediction, y, recipe.prediction.level, calibrated.conformal, calibrated.decision)
     elbo = _elbo_after_training(recipe, data, method.model) if isinstance(method, VariationalInference) else None
     path = _export(recipe, data, draws, scores, method.history, calibrated)
     shutil.rmtree(checkpoint_path(recipe), ignore_errors=True)

@@ -15,10 +15,12 @@ from tfbnn import calibration, decision
 from tfbnn.core.checks import invalid
 from tfbnn.data import Target, read_frame
 from tfbnn.decision import Decision
-from tfbnn.evaluation import Estimate, score_decisions, score_intervals
+from tfbnn.evaluation import Estimate, score_intervals
 from tfbnn.export.saved_model import EXTRA
 from tfbnn.export.served_model import ServedModel, read_about
 from tfbnn.prediction import Prediction
+
+BESIDE = ("conformal_", "set_size", "referred", "kept_", "cost")  # how scores of what is told beside a prediction begin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +89,17 @@ class Evidence:
 
     @functools.cached_property
     def scores(self) -> dict[str, Estimate]:
-        """Each score with its bootstrap interval."""
-        return score_intervals(self.prediction, self.y, self.level)
+        """Each score of the predictions with its bootstrap interval."""
+        return {name: told for name, told in self._estimates.items() if not name.startswith(BESIDE)}
 
     @functools.cached_property
-    def decided(self) -> dict[str, float]:
+    def decided(self) -> dict[str, Estimate]:
         """Scores of conformal outputs and decisions; of neither, none."""
-        return score_decisions(self.prediction, self.y, self.conformal, self.decision)
+        return {name: told for name, told in self._estimates.items() if name.startswith(BESIDE)}
+
+    @functools.cached_property
+    def _estimates(self) -> dict[str, Estimate]:
+        return score_intervals(self.prediction, self.y, self.level, self.conformal, self.decision)
 
     @functools.cached_property
     def conformal(self) -> calibration.Conformal | None:

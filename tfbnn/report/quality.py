@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -24,14 +23,19 @@ def how_it_did(evidence: Evidence) -> Section:
 
 def scores(evidence: Evidence) -> list[Block]:
     """The table of scores, and what its intervals are."""
-    values = {name: estimate.value for name, estimate in evidence.scores.items()}
-    lines = scores_in_words(values, evidence.level, evidence.scores, as_known, evidence.target)
-    rows = [(words, value, " to ".join(ends)) for words, value, *ends in lines]
     note = (
         f"Scores of {evidence.rows_in_words}. The intervals (bootstrap, 95%) tell where a score would lie on other "
         "rows of the same kind, not on rows of another kind."
     )
-    return [Table((f"score of {evidence.num_rows:,} rows", "value", "95% interval"), rows), Text(note)]
+    return [table_of(evidence.scores, f"score of {evidence.num_rows:,} rows", evidence), Text(note)]
+
+
+def table_of(scores: dict[str, Estimate], heading: str, evidence: Evidence) -> Table:
+    """A line a score: in words, its value, its interval."""
+    values = {name: estimate.value for name, estimate in scores.items()}
+    lines = scores_in_words(values, evidence.level, scores, as_known, evidence.target)
+    rows = [(words, value, " to ".join(ends)) for words, value, *ends in lines]
+    return Table((heading, "value", "95% interval"), rows)
 
 
 def verdict(evidence: Evidence) -> str:
@@ -150,10 +154,6 @@ def conformal(evidence: Evidence) -> Section | None:
         f"probability {evidence.level:.0%} or more whatever the model, as long as new rows are like the calibration "
         f"rows. Of {evidence.num_rows:,} rows, chance alone moves the share by ±{2 * chance:.0%}."
     )
-    if found.get("set_size", 0) >= len(evidence.labels) > 0:
+    if "set_size" in found and found["set_size"].value >= len(evidence.labels):
         told += " Here every set holds all classes, which says nothing: another kind may tell smaller ones."
-    return Section("Conformal coverage", [Text(told), Table(("conformal outputs", "value"), _lines(found, evidence))])
-
-
-def _lines(found: dict[str, float], evidence: Evidence) -> list[Any]:
-    return scores_in_words(found, evidence.level, rounded=as_known, target=evidence.target)
+    return Section("Conformal coverage", [Text(told), table_of(found, "conformal outputs", evidence)])

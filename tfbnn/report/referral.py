@@ -7,13 +7,13 @@ import functools
 
 import numpy as np
 
-from tfbnn.core.wording import as_known, scores_in_words
+from tfbnn.core.wording import as_known
 from tfbnn.decision import CostMatrix, Referral
 from tfbnn.evaluation import certainty, losses, risk_at, with_interval
 from tfbnn.plots import plot_risk_coverage
 from tfbnn.report.base import Block, Picture, Section, Table, Text
 from tfbnn.report.evidence import Evidence
-from tfbnn.report.quality import CONFORMAL, with_ends
+from tfbnn.report.quality import CONFORMAL, table_of, with_ends
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)
 REPLICATES = 200
@@ -66,7 +66,7 @@ def referral(evidence: Evidence) -> Section:
     if np.ptp(risk.loss) == 0.0:
         told = f"The {risk.name} is the same in all rows, {_of_all(risk)}: their order says nothing of referral."
         return Section("Who should decide", [*_of_decision(evidence), Text(told)])
-    kept = None if evidence.decision is None else 1.0 - evidence.decided["referred"]
+    kept = None if evidence.decision is None else 1.0 - evidence.decided["referred"].value
     costs = risk.loss if isinstance(evidence.decision, CostMatrix) else None
     draw = functools.partial(plot_risk_coverage, evidence.prediction, evidence.y, sure, kept, evidence.target, costs)
     words = (
@@ -90,8 +90,7 @@ def _of_decision(evidence: Evidence) -> list[Block]:
     if evidence.decision is None:
         return [Text("The model answers every row; none is referred to somebody who knows more.")]
     found = {name: value for name, value in evidence.decided.items() if name not in CONFORMAL}
-    lines = scores_in_words(found, evidence.level, rounded=as_known, target=evidence.target)
-    return [Text(gained(evidence)), Table(("with referral", "value"), lines)]
+    return [Text(gained(evidence)), table_of(found, "with referral", evidence)]
 
 
 def gained(evidence: Evidence) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from tfbnn.core.wording import as_known
+from tfbnn.core.wording import as_known, unsettled
 from tfbnn.plots import parts_of_elbo, plot_elbo
 from tfbnn.report.base import Picture, Section, Table, Text
 from tfbnn.report.evidence import Evidence
@@ -88,9 +88,11 @@ def how_training_went(evidence: Evidence) -> Section | None:
     found = evidence.extra("history")
     history = {} if found is None else {str(name): found[name].to_numpy() for name in found}
     pictures = [Picture(functools.partial(plot_elbo, history, part), _PARTS[part]) for part in parts_of_elbo(history)]
-    return (
-        Section("How training went", [Table(("last epoch", "nats"), _last(history)), *pictures]) if pictures else None
-    )
+    if not pictures:
+        return None
+    doubt = unsettled(list(history.get("kl", ())), evidence.recipe["training"]["epochs"])
+    told = [Text(doubt)] if doubt else []
+    return Section("How training went", [Table(("last epoch", "nats"), _last(history)), *told, *pictures])
 
 
 def _last(history: Mapping[str, Any]) -> list[tuple[str, str]]:

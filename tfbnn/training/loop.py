@@ -77,7 +77,8 @@ def train(
         resume: goes on from the newest checkpoint in `checkpoint`, where there is one. For equal arguments the
             result is, to the last bit, that of a training that was never interrupted. What keeps a memory of its own
             begins anew: callbacks (not `patience`), and a dataset that shuffles itself or does not end.
-        jit_compile: whether XLA compiles the steps; None: wherever the network leaves all noise to the loop.
+        jit_compile: whether XLA compiles the steps; None: where that is faster: not on CPUs where a layer draws
+            numbers of its own, convolves or pools.
         verbose: 0: silent; 1 or "auto": a bar; 2: one line at the end.
 
     Returns:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnn.core.checks import invalid
+from tfbnn.core.compilation import is_worth_compiling
 from tfbnn.core.noise import Plan, Tape, fold_in
 from tfbnn.core.traversal import sublayers
 from tfbnn.training.model import BayesianModel
@@ -82,7 +83,9 @@ class Stack:
         """What noise a step on `batch` (one model's, `tf.TensorSpec`s of static shape) asks for.
 
         Returns:
-            The plan, and whether the network's own layers draw numbers too (Keras' Dropout), past `core/noise.py`.
+            The plan, and whether XLA should compile the step: not where it would draw numbers, which it does slowly
+            on CPUs, be it that the plan leaves some to the step or that the network's own layers draw (Keras'
+            Dropout), and not where it is slow at what the network computes.
         """
         plan = Plan(sublayers(self.lead), coupling=None)
         drawn: list[bool] = []
@@ -96,8 +99,8 @@ class Stack:
             changed = [v.name for v, before in kept if scope.get_current_value(v) is not before]
             drawn.append("seed_generator_state" in changed)
 
-        tf.function(trace, autograph=False).get_concrete_function(batch)
-        return plan, drawn[0]
+        graph = tf.function(trace, autograph=False).get_concrete_function(batch).graph
+        return plan, not (plan.follows_weights or drawn[0]) and is_worth_compiling(graph)
 
     def step(self, batch: dict[str, Any], noise: dict[Any, tf.Tensor], seed: tf.Tensor | None) -> tf.Tensor:
         """One step of every model on its batch.

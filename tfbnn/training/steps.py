@@ -42,7 +42,7 @@ class Steps:
 
     Args:
         stack: what is trained.
-        jit_compile: whether XLA compiles the steps; None: wherever the network leaves all noise to the loop.
+        jit_compile: whether XLA compiles the steps; None: where that is faster.
     """
 
     def __init__(self, stack: Stack, jit_compile: bool | None = None):
@@ -138,10 +138,10 @@ class Steps:
         steps = int(rows.shape[0])
         key = (str(batch), steps)
         if key not in self._chunks:
-            plan, draws_itself = self.stack.plan(batch)
+            plan, is_faster = self.stack.plan(batch)
             at_most = max(1, NUMBERS_PER_CHUNK // max(plan.size * self.stack.lead.train_samples, 1))
             size = math.ceil(steps / math.ceil(steps / at_most))
-            worth_it = steps > 1 and not (plan.follows_weights or draws_itself)  # XLA takes a second to compile
+            worth_it = steps > 1 and is_faster  # XLA takes a second to compile
             compiled = worth_it if self._jit_compile is None else self._jit_compile
             run = tf.function(self._steps(plan), autograph=False, jit_compile=compiled)
             self._chunks[key] = Chunk(plan, size, run, compiled)

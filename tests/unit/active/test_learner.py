@@ -160,6 +160,8 @@ def test_the_first_rows_are_at_random_where_nothing_is_known():
         ("asked", [1], "2, one a row"),
         ("twice", [1, 1], "each once"),
         ("again", [1], "without a label"),
+        ("asked", [1, np.nan], "a label of each row"),
+        ("asked", [None, 1], "a label of each row"),
     ],
 )
 def test_answers_that_cannot_be_are_refused(positions, labels, told):

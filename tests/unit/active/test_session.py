@@ -105,8 +105,10 @@ def test_numbers_and_class_names_that_are_numbers_come_back_alike(tmp_path):
 BAD_ANSWERS = {
     "rows never asked": (answers([3, 4], ["ill", "well"]), "rows that were asked for. Received: [4]. 1 of 2"),
     "no row at all": (answers([99], ["ill"]), "rows that were asked for"),
-    "half a row": (answers([3.5], ["ill"]), "rows that were asked for"),
-    "text for a row": (answers(["third"], ["ill"]), "rows that were asked for"),
+    "half a row": (answers([3.5], ["ill"]), "a whole number as pool_row in each row"),
+    "text for a row": (answers(["third"], ["ill"]), "Received: ['third']"),
+    "no number for a row": (answers([3, np.nan], ["ill", "ill"]), "a whole number as pool_row"),
+    "no rows": (answers([], []), "a row or more"),
     "a row twice": (answers([3, 3], ["ill", "ill"]), "each row once"),
     "a label missing": (answers([3, 1], ["ill", None]), "a value in every row"),
     "no label at all": (answers([3, 1], [np.nan, np.nan]), "filled in"),

@@ -96,7 +96,7 @@ def test_the_decision_of_least_expected_cost_is_cheapest_where_probabilities_are
     p = RNG.uniform(0, 1, 20_000)
     y = (RNG.random(20_000) < p).astype(int)
     decision = CostMatrix({"grant": [0, 5], "refuse": [1, 0]}, refer=0.3)
-    scores = tfbnn.evaluation.score_decisions(of_two(p), y, decision=decision)
+    scores = tfbnn.evaluation.score(of_two(p), y, decision=decision)
     others = [scores[name] for name in scores if name.startswith("cost_")]
     assert len(others) == 4
     assert scores["cost"] < min(others)

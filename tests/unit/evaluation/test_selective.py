@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tfbnn import likelihoods
+from tfbnn import calibration, decision, likelihoods
 from tfbnn.core.checks import InvalidInput
 from tfbnn.evaluation import (
     aurc,
+    brier_decomposition,
     certainty,
     detection,
     excess_aurc,
@@ -15,7 +16,9 @@ from tfbnn.evaluation import (
     risk_at,
     risk_coverage,
     score,
+    score_detection,
     score_intervals,
+    uncertainty,
     with_interval,
 )  # fmt: skip
 from tfbnn.prediction import Prediction
@@ -145,8 +148,59 @@ def test_scores_have_their_own_values_within_their_intervals():
     numbers = Prediction(np.stack([RNG.normal(5, 1, [20, 80]), np.full([20, 80], 1.5)], axis=-1), likelihoods.Normal())
     classes = Prediction(RNG.normal(0, 2, [20, 80, 3]), likelihoods.Categorical(3))
     for prediction, y in ((numbers, RNG.normal(5, 2, 80)), (classes, RNG.integers(0, 3, 80))):
-        plain, found = score(prediction, y), score_intervals(prediction, y, replicates=100)
+        plain = score(prediction, y, detail=True)
+        found = score_intervals(prediction, y, detail=True, replicates=100)
         assert [*found] == [name for name in plain if name != "rows"]
         for name, estimate in found.items():
             assert estimate.value == plain[name]
             assert estimate.lower < estimate.value < estimate.upper, name
+        assert score(prediction, y).items() < plain.items()
+
+
+def test_what_decisions_cost_has_an_interval_too():
+    p = np.linspace(0.05, 0.95, 60)
+    two = Prediction(np.log(p / (1 - p))[np.newaxis, :, np.newaxis], likelihoods.Bernoulli())
+    y = (RNG.random(60) < p).astype(int)
+    costs = decision.CostMatrix({"act": [0, 5], "leave": [1, 0]}, refer=0.4)
+    found = score_intervals(two, y, conformal=calibration.LAC(0.9, 0.7), decision=costs)
+    for name in ("conformal_coverage", "set_size", "referred", "kept_accuracy", "cost", "cost_of_act"):
+        assert found[name].lower < found[name].value < found[name].upper, name
+    never = (1 - p <= 5 * p).astype(int)  # what is cheaper to leave
+    cost = np.where(np.minimum(1 - p, 5 * p) > 0.4, 0.4, np.where(never, (1 - y) * 1.0, y * 5.0))
+    assert found["cost"].value == pytest.approx(cost.mean())
+    assert (found["cost"].upper - found["cost"].lower) / (2 * 1.96) == pytest.approx(cost.std() / np.sqrt(60), rel=0.15)
+
+
+def test_the_parts_of_the_brier_score_are_those_of_its_decomposition():
+    classes = Prediction(RNG.normal(0, 2, [20, 80, 3]), likelihoods.Categorical(3))
+    y = RNG.integers(0, 3, 80)
+    found, parts = score(classes, y, detail=True), brier_decomposition(classes.probabilities, y)
+    for name in ("uncertainty", "resolution", "reliability"):
+        assert found[f"brier_{name}"] == getattr(parts, name)
+
+
+def test_pit_is_far_from_uniform_where_the_model_is_too_sure():
+    y = RNG.normal(0, 1, 500)
+    sure, right = (
+        score(Prediction(np.tile([0.0, scale], [1, 500, 1]), likelihoods.Normal()), y, detail=True)
+        for scale in (0.3, 1.0)
+    )
+    assert right["pit_distance"] < 1.95 / np.sqrt(500) < 0.1 < sure["pit_distance"]  # 0.1 % of samples are above
+
+
+def test_detection_has_an_interval_of_both_kinds_of_rows():
+    inside = Prediction(RNG.normal([4, 0, 0], 0.1, [20, 80, 3]), likelihoods.Categorical(3))
+    outside = Prediction(RNG.normal(0, 1.0, [20, 50, 3]), likelihoods.Categorical(3))
+    found = score_detection(inside, outside)
+    assert [*found] == ["mutual_information", "predictive_entropy", "least_confidence"]
+    for by, told in found.items():
+        alone = detection(uncertainty(inside, by), uncertainty(outside, by))
+        for name, estimate in told.items():
+            assert estimate.value == getattr(alone, name)
+            assert estimate.lower <= estimate.value <= estimate.upper
+    alike = Prediction(RNG.normal([4, 0, 0], 0.1, [20, 50, 3]), likelihoods.Categorical(3))
+    noise = score_detection(inside, alike)["mutual_information"]["auroc"]
+    assert abs(noise.value - 0.5) < noise.upper - noise.lower < 0.5  # four standard errors
+    assert score_detection(inside, outside)["mutual_information"]["auroc"].lower > 0.9
+    with pytest.raises(InvalidInput, match="the same model"):
+        score_detection(inside, Prediction(RNG.normal(0, 1, [20, 50, 2]), likelihoods.Normal()))

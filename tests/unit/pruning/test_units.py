@@ -72,10 +72,21 @@ def test_what_is_left_keeps_mean_scale_mask_and_prior():
     np.testing.assert_array_equal(smaller.kernel_prior_fn.scale, prior.scale[:, kept])
 
 
-def test_by_incoming_weights():
-    model = model_of([layers.DenseFlipout(4), layers.DenseFlipout(1)], rho=-3.0)
-    loc = model.variational_layers[0].weight_posteriors[0].loc
+def bias_in_the_kernel(units):
+    return layers.DenseVariational(units, "MeanField", "Normal")
+
+
+@pytest.mark.parametrize("dense", [layers.DenseFlipout, bias_in_the_kernel])
+def test_by_incoming_weights_of_which_the_bias_is_none(dense):
+    model = model_of([dense(4), dense(1)], rho=-3.0)
+    first = model.variational_layers[0]
+    loc = first.weight_posteriors[0].loc
     loc.assign(loc.numpy() * np.array([1e-3, 1.0, 1e-3, 1.0]))
+    bias = np.array([9.0, 0.0, 9.0, 0.0])
+    if dense is bias_in_the_kernel:
+        loc.assign(np.vstack([loc.numpy()[:-1], bias]))
+    else:
+        first.weight_posteriors[1].loc.assign(bias)
     left = prune_units(model, 0.5, by="incoming").variational_layers[0].weight_posteriors[0].loc
     np.testing.assert_array_equal(left, loc.numpy()[:, [1, 3]])
 

@@ -12,6 +12,7 @@ import pytest
 import clinic
 import tfbnn
 from tfbnn import calibration, decision, likelihoods, report
+from tfbnn.core.wording import as_known
 from tfbnn.data import Schema, Target
 from tfbnn.evaluation import with_interval
 from tfbnn.prediction import Prediction
@@ -136,6 +137,14 @@ def test_a_page_is_whole_and_needs_nothing_beside_it(kind, tmp_path):
     assert "#010203" not in text
 
 
+def test_a_kl_that_still_falls_is_told(tmp_path):
+    epochs = tfbnn.recipes.spec.TrainingSpec().epochs
+    flat, falling = np.ones(epochs), np.linspace(20.0, 1.0, epochs)
+    history = {"log_likelihood": flat, "elbo": flat}
+    assert "still falling" in text_of(evidence_of(tmp_path / "a", history=history | {"kl": falling}))
+    assert "still falling" not in text_of(evidence_of(tmp_path / "b", history=history | {"kl": flat}))
+
+
 def test_a_picture_is_the_same_each_time(tmp_path):
     from tfbnn.report.pictures import svg
 
@@ -225,7 +234,7 @@ def test_a_referral_is_told_with_what_it_gained(tmp_path):
 def test_costs_are_told_beside_those_of_acting_and_referring(tmp_path):
     costs = decision.CostMatrix({"act": [0.0, 5.0], "leave": [1.0, 0.0]}, refer=0.4)
     evidence = evidence_of(tmp_path, "two", steps={"decision": decision.serialize(costs)})
-    found = evidence.decided
+    found = {name: told.value for name, told in evidence.decided.items()}
     never = risk_of(evidence).loss
     assert never.mean() == pytest.approx(found["cost_without_referral"])
     told = gained(evidence)
@@ -243,7 +252,9 @@ def test_costs_are_told_beside_those_of_acting_and_referring(tmp_path):
 def test_conformal_coverage_is_told_where_there_is_one(kind, conformal, tmp_path):
     evidence = evidence_of(tmp_path, kind, steps={"conformal": calibration.serialize(conformal)})
     assert "Conformal coverage" in [part.title for part in sections(evidence)]
-    assert f"{evidence.decided['conformal_coverage']:.1%}" in text_of(evidence)
+    coverage = evidence.decided["conformal_coverage"]
+    value, lower, upper = as_known([coverage.value, coverage.lower, coverage.upper], is_share=True)
+    assert f"(wanted: 90%) {value} {lower} to {upper}" in text_of(evidence)
     assert "not for each group" in report.model_card(evidence)
     assert "Conformal coverage" not in [part.title for part in sections(evidence_of(tmp_path / "none", kind))]
 
