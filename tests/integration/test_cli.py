@@ -178,6 +178,19 @@ def test_scores_are_written_with_their_intervals(trained, command):
     assert "There is no folder" in command.is_refused(*asked, "nowhere/scores.csv")
 
 
+def test_training_goes_on_from_a_model(trained, command):
+    folder, _ = trained
+    model, recipe = folder / "saved_models" / "clinic", folder / "demo.yaml"
+    new = clinic.rows(60, seed=5).rename(columns={"mean radius": "radius [mm]"})
+    new.to_csv(command.folder / "new.csv", index=False)
+    settings = ["--set", f"data.source={command.folder}/new.csv", "--set", "training.epochs=2"]
+    out = command.succeeds("train", recipe, "--prior-from", model, *settings)
+    assert f"the posterior of {model / '1'}, in its units" in out
+    again = ["--set", f"data.source={folder}/rows.csv"]
+    assert "would count them twice" in command.is_refused("train", recipe, "--prior-from", model, *again)
+    assert "--prior-from" in command.is_refused("train", recipe, "--prior-from", "nowhere", *settings)
+
+
 def test_more_scores_are_told_in_detail(trained, command):
     model = trained[0] / "saved_models" / "clinic"
     asked = ["evaluate", model, model / "1" / "assets.extra" / "held_out.csv"]
@@ -890,6 +903,8 @@ def test_targets_that_cannot_be_scored_are_refused(command, model, three_class_r
     [
         (["--num-samples", 0], ["`--num-samples`", "1 or more", "Received: 0"]),
         (["--num-samples", -3], ["`--num-samples`", "Received: -3"]),
+        (["--abstain-above", 0.1], ["`--abstain-above`", "this model always answers"]),
+        (["--abstain-above", "nan"], ["`--abstain-above`", "nan"]),
         (["--seed", 2**31], ["`--seed`", "2^31"]),
         (["-o", "rows.csv"], ["`--output`", "rows.csv", "--overwrite"]),
         (["-o", "."], ["`--output`", "the name of a file", "It is a folder"]),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tfbnn.core.checks import InvalidInput, invalid
 from tfbnn.core.positive import positive
-from tfbnn.data import Schema, Target
+from tfbnn.data import Schema, Table, Target
 from tfbnn.export import load_saved_model
 from tfbnn.likelihoods import Likelihood
 
@@ -26,6 +28,7 @@ class Before:
         path: its version folder.
         schema, target, likelihood: as they were fitted then; weights mean the same in these units alone.
         gaussians: a mapping a layer, name of the tensor -> (loc, scale).
+        digest: of the rows it was trained on (`digest_of`); "" where it does not tell.
     """
 
     path: Path
@@ -33,10 +36,23 @@ class Before:
     target: Target
     likelihood: Likelihood
     gaussians: list[dict[str, tuple[np.ndarray, np.ndarray]]]
+    digest: str = ""
+
+    def check_new(self, train: Table) -> None:
+        """Raises where the rows to train on are those that the model has learned from already."""
+        if self.digest and self.digest == digest_of(train):
+            mend = "Its posterior knows them: as a prior it would count them twice. Give new rows alone."
+            raise invalid("data.source", "other training rows than those of the model before", str(self.path), mend)
 
     def units(self) -> tuple[Schema, Target, Likelihood]:
         """Schema, target and likelihood."""
         return self.schema, self.target, self.likelihood
+
+
+def digest_of(rows: Table) -> str:
+    """The same for the same rows, in whatever order."""
+    whole = pd.concat([rows.features, rows.target], axis=1).astype(str)
+    return hashlib.sha256(np.sort(pd.util.hash_pandas_object(whole, index=False)).tobytes()).hexdigest()
 
 
 def read_before(path: Any) -> Before:
@@ -56,8 +72,10 @@ def read_before(path: Any) -> Before:
     for variable in likelihood.variables:
         variable.assign(variables[f"{likelihood.name}/{variable.name}"])
     weights = {name: value for name, value in variables.items() if not name.startswith(f"{likelihood.name}/")}
-    gaussians = _gaussians(weights, served.path)
-    return Before(served.path, served.schema, Target.from_dict(served.about["target"]), likelihood, gaussians)
+    return Before(
+        served.path, served.schema, Target.from_dict(served.about["target"]), likelihood,
+        _gaussians(weights, served.path), served.about.get("trained", {}).get("digest", ""),
+    )  # fmt: skip
 
 
 def _gaussians(variables: Mapping[str, np.ndarray], path: Path) -> list[dict[str, tuple[np.ndarray, np.ndarray]]]:

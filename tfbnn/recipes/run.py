@@ -26,7 +26,7 @@ from tfbnn.inference.base import Inference
 from tfbnn.likelihoods import Likelihood
 from tfbnn.objectives import ElboTerms
 from tfbnn.prediction import Prediction, predict_distribution
-from tfbnn.recipes.before import OPTION, Before, read_before
+from tfbnn.recipes.before import OPTION, Before, digest_of, read_before
 from tfbnn.recipes.calibrate import Calibrated, calibrate, check_fits
 from tfbnn.recipes.method import METHODS
 from tfbnn.recipes.spec import Recipe, TrainingSpec, likelihood_for
@@ -181,6 +181,8 @@ def prepare_data(recipe: Recipe, prior_from: Any = None, more: Table | None = No
     train, held_out = split_rows(table, spec.test_fraction, recipe.seed, stratify=kind == "classes")
     train, calibration = _calibration_rows(recipe, train, stratify=kind == "classes")
     train = _joined(train, more)
+    if before is not None:
+        before.check_new(train)
     schema, target, likelihood = _fitted(recipe, train, kind) if before is None else before.units()
     data = PreparedData(train, held_out, schema, target, likelihood, calibration, before)
     for part in [train, held_out] if calibration is None else [train, held_out, calibration]:
@@ -424,4 +426,5 @@ def _trained(data: PreparedData) -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "rows": {name: 0 if part is None else len(part.target) for name, part in parts.items()},
         "features": data.schema.num_features,
+        "digest": digest_of(data.train),
     }

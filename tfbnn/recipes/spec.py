@@ -180,6 +180,16 @@ class DecisionSpec(_Section):
     costs: dict[str, dict[str, float]] | None = None
     refer_cost: float | None = None
 
+    @pydantic.field_validator("costs", mode="before")
+    @classmethod
+    def _of_each_class(cls, costs: Any) -> Any:
+        if costs is not None:
+            actions = costs.values() if isinstance(costs, Mapping) else [costs]
+            if wrong := [action for action in actions if not isinstance(action, Mapping)]:
+                expected = "action -> class -> cost, as {grant: {'1': 0, '2': 5}, refuse: {'1': 1, '2': 0}}"
+                raise invalid("costs", expected, wrong[0], "Every class of the target needs its cost.")
+        return costs
+
     @pydantic.field_validator("threshold")
     @classmethod
     def _keeps_some_rows(cls, threshold: float | None) -> float | None:
@@ -202,7 +212,7 @@ class DecisionSpec(_Section):
             raise invalid(given[1], f"one of {', '.join(ways)}", f"{' and '.join(given)}")
         if (self.costs is None) != (self.refer_cost is None):
             missing, other = ("refer_cost", "costs") if self.refer_cost is None else ("costs", "refer_cost")
-            raise invalid(missing, f"a value, because there is {other}", None)
+            raise invalid(missing, f"given too, because {other} is", None)
         if self.by is not None and (self.costs is not None or not given):
             raise invalid("by", "none: it goes with refer_share, refer_risk or threshold", self.by)
         if self.threshold is not None and self.by is None:

@@ -8,8 +8,10 @@ import pytest
 import tfbnn
 from tfbnn import layers
 from tfbnn.core.checks import InvalidInput
+from tfbnn.data import Table
 from tfbnn.pruning import prune
 from tfbnn.recipes import Recipe, prepare_data
+from tfbnn.recipes.before import digest_of, read_before
 from tfbnn.recipes.run import build_method
 from tfbnn.training import posterior_as_prior
 
@@ -122,9 +124,19 @@ def test_trained_on_it_goes_on_again(folder):
         recipe(folder, "today", export={"path": str(folder / "next")}), prior_from=folder / "model"
     )
     assert tfbnn.load_saved_model(result.path).about["prior_from"] == str(folder / "model" / "1")
-    data = prepare_data(recipe(folder, "today"), result.path)
     kernel = result.model.variational_layers[0].weight_posteriors[0]
-    np.testing.assert_allclose(data.before.gaussians[0]["kernel"][1], kernel.factorised_gaussian[1], rtol=1e-6)
+    np.testing.assert_allclose(
+        read_before(result.path).gaussians[0]["kernel"][1], kernel.factorised_gaussian[1], rtol=1e-6
+    )
+
+
+def test_rows_that_it_was_trained_on_are_not_counted_twice(folder):
+    again = recipe(folder, "yesterday")
+    with pytest.raises(InvalidInput, match=r"`data\.source`.*count them twice"):
+        prepare_data(again, folder / "model")
+    reordered = digest_of(Table(pd.DataFrame({"a": [2.0, 1.0]}), pd.Series([4, 3], name="y")))
+    assert reordered == digest_of(Table(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series([3, 4], name="y")))
+    assert reordered != digest_of(Table(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series([4, 3], name="y")))
 
 
 @pytest.mark.parametrize(
