@@ -180,11 +180,11 @@ class BayesianModel(keras.Model):
             return tuple(map(tf.stack, zip(*[self._seeded_draw(x, seed) for seed in seeds], strict=True)))
         signature = (tf.TensorSpec(None), tf.TensorSpec([len(self.variational_layers)]))
 
-        @tf.function
         def draws(x: Any, seeds: tf.Tensor) -> Any:
             return tf.map_fn(functools.partial(self._seeded_draw, x), seeds, fn_output_signature=signature)
 
-        return draws(x, tf.stack(seeds))
+        given = keras.tree.map_structure(tf.convert_to_tensor, x), tf.stack(seeds)
+        return tf.function(draws, autograph=False).get_concrete_function(*given)(*given)  # warns of no retracing
 
     def _seeded_draw(self, x: Any, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Parameters [B, P'] of one draw, and the KL of each layer [layers] (drawn too, where it is Monte Carlo)."""
