@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,7 +17,7 @@ from tfbnn.core.noise import Noise, check_seed, noise_for
 from tfbnn.core.serialization import serialize_function
 from tfbnn.core.tfp_factory import takes
 from tfbnn.divergence import as_one_event, kl_divergence, monte_carlo_kl, of_kept, user_divergence
-from tfbnn.estimators import Estimator, local_reparameterization, reparameterization
+from tfbnn.estimators import Estimator, Op, check_factorised, local_reparameterization, reparameterization
 
 _KL_OWNER: ContextVar[str | None] = ContextVar("tfbnn_kl_owner", default=None)
 
@@ -188,7 +188,7 @@ class VariationalLayer(keras.layers.Layer):
                 f"layer {self.name}",
                 "a layer that the network calls once, because its estimator gives every call other weights",
                 f"a {type(self).__name__} that is called again",
-                "Use DenseReparameterization, whose one draw of the weights serves all calls.",
+                "Use the Reparameterization layer of that op, whose one draw of the weights serves all calls.",
             )
 
     def _settle_kl(self, noise: Noise, training: bool) -> None:
@@ -216,6 +216,98 @@ class VariationalLayer(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "kl_weight": self.kl_weight, "seed": self.seed}
+
+
+class Bilinear(VariationalLayer):
+    """activation(op(x, w)) of an op that is bilinear in x = [inputs, 1] and w = [kernel, bias]; channels are last.
+
+    Args:
+        activation: name or function, as in `keras.layers.Dense`.
+        use_bias: whether there is a bias.
+        kl_weight, seed: of `VariationalLayer`.
+    """
+
+    def __init__(self, activation: Any = None, use_bias: bool = True, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.activation = keras.activations.get(activation)
+        self.use_bias = bool(use_bias)
+
+    def outputs(self, op: Op, inputs: tf.Tensor, weights_meet_rows_once: bool, training: bool | None) -> tf.Tensor:
+        """The activated outputs of one draw."""
+        inputs = tf.cast(inputs, self.compute_dtype)
+        ones = [tf.ones([1] * len(inputs.shape), inputs.dtype)] if self.use_bias else []
+        return self.activation(self._estimate(op, [inputs, *ones], weights_meet_rows_once, bool(training)))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "activation": activation, "use_bias": self.use_bias}
+
+
+class KernelAndBias(Bilinear):
+    """Kernel and bias with a posterior and a prior each.
+
+    Args:
+        activation, use_bias: of `Bilinear`.
+        kernel_posterior_fn: q of the kernel: a `tfbnn.posteriors` object or name, or a TFP factory function of
+            (dtype, shape, name, trainable, add_variable_fn).
+        kernel_prior_fn: p of the kernel: a `tfbnn.priors` object or name, or a TFP factory function; None only with
+            a Deterministic posterior.
+        kernel_divergence_fn: function of (q, p) or (q, p, ignored) -> nats, unscaled; None: KL(q || p), exact where
+            TFP knows it, else one Monte Carlo draw.
+        bias_posterior_fn, bias_prior_fn, bias_divergence_fn: the same for the bias.
+        kl_weight, seed: of `VariationalLayer`.
+    """
+
+    estimator_needs_factorised: str | None = None
+
+    def __init__(
+        self,
+        kernel_posterior_fn: Any = "MeanField",
+        kernel_prior_fn: Any = "Normal",
+        kernel_divergence_fn: Any = None,
+        bias_posterior_fn: Any = "MeanField",
+        bias_prior_fn: Any = "Normal",
+        bias_divergence_fn: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.kernel_posterior_fn = posteriors.get(kernel_posterior_fn)
+        self.kernel_prior_fn = priors.get(kernel_prior_fn)
+        self.kernel_divergence_fn = check_divergence("kernel_divergence_fn", kernel_divergence_fn)
+        self.bias_posterior_fn = posteriors.get(bias_posterior_fn)
+        self.bias_prior_fn = priors.get(bias_prior_fn)
+        self.bias_divergence_fn = check_divergence("bias_divergence_fn", bias_divergence_fn)
+
+    def build_weights(self, kernel: tuple[int, ...], bias: tuple[int, ...]) -> None:
+        """Adds the variables of a kernel and a bias of these shapes."""
+        self._add("kernel", kernel, keras.initializers.GlorotUniform(seed=self.seed))
+        if self.use_bias:
+            self._add("bias", bias, "zeros")
+        if self.estimator_needs_factorised:
+            check_factorised(self.weight_posteriors, self.estimator_needs_factorised)
+        self.built = True
+
+    def _add(self, name: str, shape: tuple[int, ...], init: Any) -> None:
+        posterior, prior = getattr(self, f"{name}_posterior_fn"), getattr(self, f"{name}_prior_fn")
+        self.add_term(name, shape, posterior, prior, getattr(self, f"{name}_divergence_fn"), init)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "kernel_posterior_fn": posteriors.serialize(self.kernel_posterior_fn),
+            "kernel_prior_fn": priors.serialize(self.kernel_prior_fn),
+            "kernel_divergence_fn": divergence_config("kernel_divergence_fn", self.kernel_divergence_fn),
+            "bias_posterior_fn": posteriors.serialize(self.bias_posterior_fn),
+            "bias_prior_fn": priors.serialize(self.bias_prior_fn),
+            "bias_divergence_fn": divergence_config("bias_divergence_fn", self.bias_divergence_fn),
+        }
+
+
+def plus_bias(outputs: tf.Tensor, x: Sequence[tf.Tensor], w: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The end of every op: 1 bias more, where w is [kernel, bias] and x is [inputs, ones]."""
+    return outputs + x[1] * tf.cast(w[1], x[1].dtype) if len(w) == 2 else outputs
 
 
 def _refuse_missing_kl_weight(layer: VariationalLayer) -> None:

@@ -12,7 +12,7 @@ from tfbnn import estimators, posteriors, priors
 from tfbnn.core.checks import InvalidInput, invalid, positive_integer
 from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import takes_layer
-from tfbnn.layers.base import VariationalLayer, check_divergence, divergence_config
+from tfbnn.layers.base import Bilinear, KernelAndBias, plus_bias
 
 
 def matmul(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -23,8 +23,7 @@ def matmul(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 def dense(x: Sequence[tf.Tensor], w: Sequence[tf.Tensor]) -> tf.Tensor:
     """The op: inputs kernel + 1 bias, bilinear in (x, w); [inputs] and [kernel] where there is no bias."""
-    outputs = matmul(x[0], w[0])
-    return outputs + x[1] * tf.cast(w[1], x[1].dtype) if len(w) == 2 else outputs
+    return plus_bias(matmul(x[0], w[0]), x, w)
 
 
 def dense_joint(x: Sequence[tf.Tensor], w: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -32,22 +31,12 @@ def dense_joint(x: Sequence[tf.Tensor], w: Sequence[tf.Tensor]) -> tf.Tensor:
     return dense(x, [w[0][:-1], w[0][-1]])
 
 
-class Dense(VariationalLayer):
-    """What the dense layers share: the shape, the activation, the column of ones that carries the bias."""
+class Dense(Bilinear):
+    """What the dense layers share: the last axis, of which they make U units."""
 
-    def __init__(
-        self,
-        units: int,
-        activation: Any = None,
-        use_bias: bool = True,
-        kl_weight: float | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(kl_weight=kl_weight, seed=seed, **kwargs)
+    def __init__(self, units: int, **kwargs: Any):
+        super().__init__(**kwargs)
         self.units = positive_integer("units", units)
-        self.activation = keras.activations.get(activation)
-        self.use_bias = bool(use_bias)
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
 
     def _input_size(self, input_shape: Sequence[int | None]) -> int:
@@ -57,10 +46,7 @@ class Dense(VariationalLayer):
         return int(input_shape[-1])
 
     def _apply(self, op: estimators.Op, inputs: tf.Tensor, training: bool | None) -> tf.Tensor:
-        inputs = tf.cast(inputs, self.compute_dtype)
-        ones = [tf.ones([1] * len(inputs.shape), inputs.dtype)] if self.use_bias else []
-        outputs = self._estimate(op, [inputs, *ones], len(inputs.shape) == 2, bool(training))
-        return self.activation(outputs)
+        return self.outputs(op, inputs, len(inputs.shape) == 2, training)
 
     def compute_output_shape(self, input_shape):
         """[B, ..., D] -> [B, ..., U]."""
@@ -68,71 +54,22 @@ class Dense(VariationalLayer):
 
     def get_config(self):
         """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": keras.activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-        }
+        return {**super().get_config(), "units": self.units}
 
 
-class _DenseSeparate(Dense):
+class _DenseSeparate(Dense, KernelAndBias):
     """Kernel and bias with a posterior each."""
 
-    estimator_needs_factorised: str | None = None
-
-    def __init__(
-        self,
-        units: int,
-        activation: Any = None,
-        use_bias: bool = True,
-        kernel_posterior_fn: Any = "MeanField",
-        kernel_prior_fn: Any = "Normal",
-        kernel_divergence_fn: Any = None,
-        bias_posterior_fn: Any = "MeanField",
-        bias_prior_fn: Any = "Normal",
-        bias_divergence_fn: Any = None,
-        kl_weight: float | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(units, activation, use_bias, kl_weight, seed, **kwargs)
-        self.kernel_posterior_fn = posteriors.get(kernel_posterior_fn)
-        self.kernel_prior_fn = priors.get(kernel_prior_fn)
-        self.kernel_divergence_fn = check_divergence("kernel_divergence_fn", kernel_divergence_fn)
-        self.bias_posterior_fn = posteriors.get(bias_posterior_fn)
-        self.bias_prior_fn = priors.get(bias_prior_fn)
-        self.bias_divergence_fn = check_divergence("bias_divergence_fn", bias_divergence_fn)
+    def __init__(self, units: int, activation: Any = None, use_bias: bool = True, **kwargs: Any):
+        super().__init__(units, activation=activation, use_bias=use_bias, **kwargs)
 
     def build(self, input_shape):
         """Adds the variables of kernel [D, U] and bias [U]."""
-        size = self._input_size(input_shape)
-        self._add("kernel", (size, self.units), keras.initializers.GlorotUniform(seed=self.seed))
-        if self.use_bias:
-            self._add("bias", (self.units,), "zeros")
-        if self.estimator_needs_factorised:
-            estimators.check_factorised(self.weight_posteriors, self.estimator_needs_factorised)
-        self.built = True
-
-    def _add(self, name: str, shape: tuple[int, ...], init: Any) -> None:
-        posterior, prior = getattr(self, f"{name}_posterior_fn"), getattr(self, f"{name}_prior_fn")
-        self.add_term(name, shape, posterior, prior, getattr(self, f"{name}_divergence_fn"), init)
+        self.build_weights((self._input_size(input_shape), self.units), (self.units,))
 
     def call(self, inputs, training=None):
         """[B, ..., D] -> [B, ..., U], one draw."""
         return self._apply(dense, inputs, training)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "kernel_posterior_fn": posteriors.serialize(self.kernel_posterior_fn),
-            "kernel_prior_fn": priors.serialize(self.kernel_prior_fn),
-            "kernel_divergence_fn": divergence_config("kernel_divergence_fn", self.kernel_divergence_fn),
-            "bias_posterior_fn": posteriors.serialize(self.bias_posterior_fn),
-            "bias_prior_fn": priors.serialize(self.bias_prior_fn),
-            "bias_divergence_fn": divergence_config("bias_divergence_fn", self.bias_divergence_fn),
-        }
 
 
 @register
@@ -240,7 +177,7 @@ class DenseVariational(Dense):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(units, activation, use_bias, kl_weight, seed, **kwargs)
+        super().__init__(units, activation=activation, use_bias=use_bias, kl_weight=kl_weight, seed=seed, **kwargs)
         self.make_posterior_fn = _factory(make_posterior_fn, posteriors.get)
         self.make_prior_fn = _factory(make_prior_fn, priors.get)
 
