@@ -60,8 +60,9 @@ def main(arguments: list[str]) -> None:
     ratios = signal_to_noise(model)
     write(plot_pruning(table, ratios, chosen, "test error, share of images"), given.out / "pruning.png")
     text = report(table, given.units, chosen) + "\n" + units_report(model, test, given.samples)
-    about = {"machine": timing.machine(), "commit": timing.commit(), "units": given.units, "epochs": given.epochs, "beta": given.beta,
-             "training_rows": given.rows, "seconds": seconds, "table": table.to_dict("records")}  # fmt: skip
+    about = {"machine": timing.machine(), "commit": timing.commit(), "units": given.units, "epochs": given.epochs,
+             "beta": given.beta, "training_rows": given.rows, "seconds": seconds,
+             "table": table.to_dict("records")}  # fmt: skip
     (given.out / "pruning.json").write_text(json.dumps(about, indent=1))
     (given.out / "pruning.md").write_text(text)
     print(f"{seconds:.0f} s of training\n\n{text}\nWritten: {given.out}/pruning.md, .json, .png, .keras")
