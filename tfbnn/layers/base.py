@@ -259,8 +259,6 @@ class KernelAndBias(Bilinear):
         kl_weight, seed: of `VariationalLayer`.
     """
 
-    estimator_needs_factorised: str | None = None
-
     def __init__(
         self,
         kernel_posterior_fn: Any = "MeanField",
@@ -284,8 +282,8 @@ class KernelAndBias(Bilinear):
         self._add("kernel", kernel, keras.initializers.GlorotUniform(seed=self.seed))
         if self.use_bias:
             self._add("bias", bias, "zeros")
-        if self.estimator_needs_factorised:
-            check_factorised(self.weight_posteriors, self.estimator_needs_factorised)
+        if self.estimator is not reparameterization:
+            check_factorised(self.weight_posteriors, self.estimator.__name__.replace("_", " "))
         self.built = True
 
     def _add(self, name: str, shape: tuple[int, ...], init: Any) -> None:

@@ -119,7 +119,6 @@ class DenseLocalReparameterization(_DenseSeparate):
     """
 
     estimator = staticmethod(estimators.local_reparameterization)
-    estimator_needs_factorised = "local reparameterization"
 
 
 @register
@@ -137,7 +136,6 @@ class DenseFlipout(_DenseSeparate):
     """
 
     estimator = staticmethod(estimators.flipout)
-    estimator_needs_factorised = "flipout"
 
 
 @register
