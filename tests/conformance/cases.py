@@ -4,6 +4,7 @@ A case of any family is tried inside a `BayesianModel` that uses it (`model_of`)
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ import tensorflow_probability as tfp
 
 import tfbnn
 from tfbnn import layers, likelihoods, objectives, posteriors, priors
+from tfbnn.layers.convolution import Convolution
 
 FAMILIES = {
     "layer": layers,
@@ -49,6 +51,7 @@ class Case:
     cls: type
     make: Callable[[], Any]
     note: str = ""
+    slow: bool = False  # what it shows, faster ones show too
 
     def __str__(self):
         return "-".join(part for part in (self.family, self.cls.__name__, self.note) if part)
@@ -62,7 +65,26 @@ def concrete_dropout(layer: keras.layers.Layer) -> layers.ConcreteDropout:
     return layers.ConcreteDropout(layer, prior_scale=0.7, initial_rate=0.4, temperature=2.0, seed=1)
 
 
+ESTIMATORS = ("Reparameterization", "LocalReparameterization", "Flipout")
+FAST = ("Conv1DReparameterization", "Conv2DFlipout")
+
+
+def convolutions() -> list[Case]:
+    """A case of each op, rank and estimator; two of them fast."""
+    made = []
+    for op in ("Conv{}D", "DepthwiseConv{}D", "Conv{}DTranspose"):
+        for rank in (1, 2) if "Depthwise" in op else (1, 2, 3):
+            for estimator in ESTIMATORS:
+                cls = getattr(layers, op.format(rank) + estimator)
+                arguments = {"kernel_size": (2, *[1] * (rank - 1)), "activation": "tanh", "seed": 1}
+                arguments |= {} if "Depthwise" in op else {"filters": 2}
+                make = functools.partial(cls, **arguments)
+                made.append(Case("layer", cls, make, slow=cls.__name__ not in FAST))
+    return made
+
+
 CASES = [
+    *convolutions(),
     Case("layer", layers.DenseFlipout, lambda: layers.DenseFlipout(4, "tanh", seed=1)),
     Case("layer", layers.DenseLocalReparameterization, lambda: layers.DenseLocalReparameterization(4, "tanh", seed=1)),
     Case("layer", layers.DenseReparameterization, lambda: layers.DenseReparameterization(4, "tanh", seed=1)),
@@ -127,9 +149,22 @@ def model_of(case: Case, **arguments: Any) -> Any:
     made = case.make()
     likelihood = made if case.family == "likelihood" else likelihoods.Normal()
     hidden = made if case.family == "layer" else layers.DenseReparameterization(4, "tanh", **_factories(case, made))
+    if isinstance(hidden, Convolution):
+        hidden = in_positions(hidden)
     network = keras.Sequential([keras.Input((3,)), hidden, layers.DenseFlipout(likelihood.num_outputs, seed=2)])
     beta = made if case.family == "schedule" else 1.0
     return tfbnn.BayesianModel(network, likelihood, num_data=NUM_ROWS, beta=beta, seed=3, **arguments)
+
+
+def inputs_of(layer: Any) -> np.ndarray:
+    """The shared rows as a layer takes them alone."""
+    return X.reshape(NUM_ROWS, 3, *[1] * layer.rank) if isinstance(layer, Convolution) else X
+
+
+def in_positions(layer: Convolution) -> keras.Model:
+    """Of the three inputs as positions on the first axis of as many as the layer has."""
+    positions = keras.layers.Reshape((3, *[1] * (layer.rank - 1), 1))
+    return keras.Sequential([positions, layer, keras.layers.Flatten()])
 
 
 def _factories(case: Case, made: Any) -> dict[str, Any]:

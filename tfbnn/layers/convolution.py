@@ -160,7 +160,11 @@ class Conv(Convolution):
         if padding == "causal":
             padding, before = "valid", self.dilation_rate[0] * (self.kernel_size[0] - 1)
             x = tf.pad(x, [[0, 0], [before, 0], [0, 0]])
-        return tf.nn.convolution(x, kernel, list(self.strides), padding.upper(), dilations=list(self.dilation_rate))
+        # Group by group: not every kernel of TensorFlow convolves in groups.
+        pairs = zip(tf.split(x, self.groups, axis=-1), tf.split(kernel, self.groups, axis=-1), strict=True)
+        strides, dilations = list(self.strides), list(self.dilation_rate)
+        outputs = [tf.nn.convolution(*pair, strides, padding.upper(), dilations=dilations) for pair in pairs]
+        return outputs[0] if self.groups == 1 else tf.concat(outputs, axis=-1)
 
     def compute_output_shape(self, input_shape):
         """[B, *positions, C] -> [B, *positions, F]."""
