@@ -82,7 +82,7 @@ def _squares(x: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 def _signs(noise: Noise, name: str, inputs: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """Signs [B, 1, ..., channels of `like`]: the same at all positions of a row, which meet the same weights."""
     rows = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]  # static wherever it can be
-    shape = [rows, *[1] * (len(inputs.shape) - 2), like.shape[-1]]
+    shape = [rows, *[1] * (len(like.shape) - 2), like.shape[-1]]
     return tf.cast(noise.rademacher(name, shape), like.dtype)
 
 

@@ -85,6 +85,15 @@ def convolutions() -> list[Case]:
 
 CASES = [
     *convolutions(),
+    *[
+        Case("layer", cls, functools.partial(cls, "ab,bc->ac", 4, "tanh", "c", seed=1), slow=slow)
+        for cls, slow in (
+            (layers.EinsumDenseFlipout, False),
+            (layers.EinsumDenseLocalReparameterization, True),
+            (layers.EinsumDenseReparameterization, True),
+        )
+    ],
+    Case("layer", layers.EmbeddingReparameterization, lambda: layers.EmbeddingReparameterization(3, 2, seed=1)),
     Case("layer", layers.DenseFlipout, lambda: layers.DenseFlipout(4, "tanh", seed=1)),
     Case("layer", layers.DenseLocalReparameterization, lambda: layers.DenseLocalReparameterization(4, "tanh", seed=1)),
     Case("layer", layers.DenseReparameterization, lambda: layers.DenseReparameterization(4, "tanh", seed=1)),
@@ -149,20 +158,27 @@ def model_of(case: Case, **arguments: Any) -> Any:
     made = case.make()
     likelihood = made if case.family == "likelihood" else likelihoods.Normal()
     hidden = made if case.family == "layer" else layers.DenseReparameterization(4, "tanh", **_factories(case, made))
-    if isinstance(hidden, Convolution):
+    if isinstance(hidden, Convolution | layers.EmbeddingReparameterization):
         hidden = in_positions(hidden)
     network = keras.Sequential([keras.Input((3,)), hidden, layers.DenseFlipout(likelihood.num_outputs, seed=2)])
     beta = made if case.family == "schedule" else 1.0
     return tfbnn.BayesianModel(network, likelihood, num_data=NUM_ROWS, beta=beta, seed=3, **arguments)
 
 
+BOUNDS = [-0.5, 0.5]  # between whole numbers that an embedding takes
+
+
 def inputs_of(layer: Any) -> np.ndarray:
     """The shared rows as a layer takes them alone."""
+    if isinstance(layer, layers.EmbeddingReparameterization):
+        return np.digitize(X, BOUNDS)
     return X.reshape(NUM_ROWS, 3, *[1] * layer.rank) if isinstance(layer, Convolution) else X
 
 
-def in_positions(layer: Convolution) -> keras.Model:
-    """Of the three inputs as positions on the first axis of as many as the layer has."""
+def in_positions(layer: Any) -> keras.Model:
+    """Of the three inputs as three positions: of whole numbers, or on the first of as many axes as the layer has."""
+    if isinstance(layer, layers.EmbeddingReparameterization):
+        return keras.Sequential([keras.layers.Discretization(BOUNDS), layer, keras.layers.Flatten()])
     positions = keras.layers.Reshape((3, *[1] * (layer.rank - 1), 1))
     return keras.Sequential([positions, layer, keras.layers.Flatten()])
 

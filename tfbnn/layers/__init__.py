@@ -29,6 +29,12 @@ from tfbnn.layers.convolution import (
 )
 from tfbnn.layers.dense import DenseFlipout, DenseLocalReparameterization, DenseReparameterization, DenseVariational
 from tfbnn.layers.dropout import ConcreteDropout, MCDropout
+from tfbnn.layers.einsum_dense import (
+    EinsumDenseFlipout,
+    EinsumDenseLocalReparameterization,
+    EinsumDenseReparameterization,
+)
+from tfbnn.layers.embedding import EmbeddingReparameterization
 
 __all__ = [
     "ConcreteDropout",
@@ -60,6 +66,10 @@ __all__ = [
     "DepthwiseConv2DFlipout",
     "DepthwiseConv2DLocalReparameterization",
     "DepthwiseConv2DReparameterization",
+    "EinsumDenseFlipout",
+    "EinsumDenseLocalReparameterization",
+    "EinsumDenseReparameterization",
+    "EmbeddingReparameterization",
     "MCDropout",
     "VariationalLayer",
 ]
