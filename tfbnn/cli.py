@@ -366,7 +366,7 @@ def evaluate(
         replicates = 1000 if prediction.num_rows <= MANY_ROWS else 200
         found = score_intervals(prediction, y, level, served.conformal, served.decision, detail, replicates=replicates)
     values = {name: estimate.value for name, estimate in found.items()}
-    print_scores(values, f"Scores of {prediction.num_rows} rows", level, found)
+    print_scores(values, f"Scores of {_many(prediction.num_rows, 'row')}", level, found)
     _tell_if_all_are_referred(values.get("referred"))
     if out_rows is not None:
         print_detection(told, f"{len(frame)} rows of {rows.name} beside {len(others)} of {out_rows.name}")
