@@ -46,6 +46,7 @@ from tfbnn.terminal import (
 )
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+MANY_ROWS = 5000  # of which intervals are from fewer sets of rows, to save time
 OUTSIDE_BRACKETS = r",(?![^\[\]{}]*[\]}])"  # a comma between methods, not one inside a list or mapping
 
 
@@ -150,6 +151,9 @@ def train(
         print_data(data, loaded.data.columns)
         if data.before is not None:
             out.print(escape(f"Prior           the posterior of {data.before.path}, in its units"), soft_wrap=True)
+            if data.num_known:
+                told = f"{_many(data.num_known, 'row')} equal to some that it was trained on: if they are the same, "
+                out.print(f"{told}they count twice.", soft_wrap=True)
         if not resume and was_interrupted(loaded):
             out.print("The training that was interrupted before is replaced; --resume would go on with it.")
         with progress_bar() as bar:
@@ -164,8 +168,7 @@ def train(
         print_posterior(loaded.inference, result.draws)
     print_calibrated(result.calibrated, 0 if data.calibration is None else len(data.calibration.target))
     print_scores(result.scores, f"Scores of the {result.scores['rows']:.0f} held-out rows", loaded.prediction.level)
-    if result.scores.get("referred") == 1.0:
-        out.print("Every held-out row is referred: the model decides nothing.")
+    _tell_if_all_are_referred(result.scores.get("referred"))
     out.print(escape(f"\nSavedModel      {result.path}/"), soft_wrap=True)
     out.print(escape(f"Held-out rows   {result.held_out_csv}"), soft_wrap=True)
     if loaded.export.report:
@@ -284,17 +287,23 @@ def active(
             rounds.check_question(loaded, kept, *rounds.as_before(loaded, kept, count, by), None)
             out.print("--count and --by are for the next question; this one is not answered yet.")
         if waits:
-            out.print(f"{len(kept.waiting)} rows of round {len(kept.rounds)} wait for their labels.")
+            out.print(f"Round {len(kept.rounds)} waits for the labels of {_many(len(kept.waiting), 'row')}.")
+            if given := kept.not_given(written):
+                told = f"{written} holds {_many(len(given), 'label')} and is left as it is. Give them:"
+                out.print(escape(told), soft_wrap=True)
+                out.print(escape(" ".join(map(str, [*again, "--labels", written]))), soft_wrap=True)
+                return
             _write_question(kept.rows(kept.waiting), written, again)
             return
         count, by = rounds.as_before(loaded, kept, count, by)
         answers = None if labels is None else _read_rows(labels)
         rounds.check_question(loaded, kept, count, by, answers)
+        if labels is None or labels.resolve() != written.resolve():
+            _refuse_labels_not_given(kept, written)
         if answers is not None:
             new = kept.answer(answers, rounds.known_target(loaded))
-            out.print(
-                escape(f"{new} new labels are kept in {kept.folder}, {len(kept.labelled)} in all."), soft_wrap=True
-            )
+            told = f"{_many(new, 'new label')} kept in {kept.folder}, {len(kept.labelled)} in all."
+            out.print(escape(told), soft_wrap=True)
         with _before_export():
             data = rounds.labelled_data(loaded, kept)
             print_data(data, loaded.data.columns)
@@ -347,15 +356,18 @@ def evaluate(
         y = Target.from_dict(served.about["target"]).encode(frame[spec["target"]])
         served.likelihood.check_target("data.target", y)
     level = served.about["model"]["level"]
-    with _told_of_columns(rows, served):
-        prediction = served.predict_distribution(frame)
     told = {}
-    if out_rows is not None:
-        with _told_of_columns(out_rows, served):
-            told = score_detection(prediction, served.predict_distribution(others))
-    found = score_intervals(prediction, y, level, served.conformal, served.decision, detail)
+    with out.status("Predicting and scoring ..."):
+        with _told_of_columns(rows, served):
+            prediction = served.predict_distribution(frame)
+        if out_rows is not None:
+            with _told_of_columns(out_rows, served):
+                told = score_detection(prediction, served.predict_distribution(others))
+        replicates = 1000 if prediction.num_rows <= MANY_ROWS else 200
+        found = score_intervals(prediction, y, level, served.conformal, served.decision, detail, replicates=replicates)
     values = {name: estimate.value for name, estimate in found.items()}
-    print_scores(values, f"Scores of {prediction.num_rows} rows", level, found)
+    print_scores(values, f"Scores of {_many(prediction.num_rows, 'row')}", level, found)
+    _tell_if_all_are_referred(values.get("referred"))
     if out_rows is not None:
         print_detection(told, f"{len(frame)} rows of {rows.name} beside {len(others)} of {out_rows.name}")
     if output is not None:
@@ -446,6 +458,7 @@ def predict(
         known = known_target(served, frame)
         level, counts = served.about["model"]["level"], served.likelihood.is_discrete
         print_predictions(known | named, level, next(iter(known), None), counts)
+        _tell_if_all_are_referred(named["abstain"].mean() if "abstain" in named else None)
     else:
         _write_predictions(output, frame, named)
         out.print(escape(f"{len(frame)} predictions written to {output}"), soft_wrap=True)
@@ -579,12 +592,28 @@ def _told_by(options: dict[str, str]) -> Iterator[None]:
         raise error.at(options[error.where]) if error.where in options else error from None
 
 
+def _tell_if_all_are_referred(share: float | None) -> None:
+    if share == 1.0:
+        out.print("Every row is referred: the model decides nothing.")
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def _refuse_labels_not_given(kept: Any, written: Path) -> None:
+    """The next question is not written over labels that were not given back."""
+    if given := kept.not_given(written):
+        mend = f"Give them by --labels {written}, or the next question another name by -o."
+        raise invalid("--labels", f"the {_many(len(given), 'label')} that {written} holds", "other labels", mend)
+
+
 def _write_question(rows: Any, written: Path, again: list[Any]) -> None:
     """The rows to label as a file, and what to do with it."""
     from tfbnn.data import write_frame
 
     write_frame(rows, written, "--output")
-    told = f"{len(rows)} rows to label are in {written}. Fill in the column '{rows.columns[1]}', then:"
+    told = f"{written} has {_many(len(rows), 'row')} to label. Fill in the column '{rows.columns[1]}', then:"
     out.print(escape(told), soft_wrap=True)
     out.print(escape(" ".join(map(str, [*again, "--labels", written]))), soft_wrap=True)
 
@@ -621,7 +650,8 @@ def _write_scores(output: Path, found: dict[str, Any]) -> None:
 
     from tfbnn.report import write_text
 
-    numbers = {name: dataclasses.asdict(estimate) for name, estimate in found.items()}
+    numbers = {name: {key: None if value != value else value for key, value in dataclasses.asdict(estimate).items()}
+               for name, estimate in found.items()}  # fmt: skip
     table = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("score")
     text = table.to_csv() if output.suffix == ".csv" else json.dumps(numbers, indent=1) + "\n"
     write_text(output, text, "--output")

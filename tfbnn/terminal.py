@@ -16,7 +16,7 @@ import rich.progress
 import rich.table
 from rich.markup import escape
 
-from tfbnn.core.wording import as_known, column_cells, common_decimals, scores_in_words, spread
+from tfbnn.core.wording import column_cells, common_decimals, scores_in_words, spread
 
 ROWS_SHOWN = 10
 MAX_PROBABILITIES_SHOWN = 4
@@ -208,9 +208,8 @@ def print_detection(found: dict[str, dict[str, Any]], title: str) -> None:
     """Prints how well each kind of uncertainty tells two kinds of rows apart, with bootstrap intervals."""
     table = empty_table("", "AUROC", "AUPR out", "AUPR in", "FPR95", title=title)
     for by, scores in found.items():
-        cells = [as_known([one.value, one.lower, one.upper], is_share=False) for one in scores.values()]
-        table.add_row(escape(by.replace("_", " ")), *(value for value, *_ in cells))
-        table.add_row("", *(f"{lower}-{upper}" for _, lower, upper in cells))
+        table.add_row(escape(by.replace("_", " ")), *(f"{one.value:.3f}" for one in scores.values()))
+        table.add_row("", *(f"{one.lower:.3f}-{one.upper:.3f}" for one in scores.values()))
     out.print(table)
     out.print(
         "Below each its 95 % interval. AUROC and AUPR: 1 is best; by chance 0.5, and the share of such rows. FPR95: of "

@@ -558,7 +558,7 @@ def test_rows_are_asked_for_answered_and_learned_from_until_none_is_left(command
     recipe, pool = classes_of(command.folder, training={"epochs": 2}), write_pool(command.folder, 7)
     originals = {path: path.read_bytes() for path in (pool, command.folder / "rows.csv")}
     told = command.succeeds("active", recipe, "--pool", pool, "--count", 4, "--by", "batchbald", "-o", "ask.csv")
-    assert "4 rows to label are in ask.csv. Fill in the column 'outcome'" in told
+    assert "ask.csv has 4 rows to label. Fill in the column 'outcome'" in told
     assert f"tfbnn active {recipe} --pool {pool} --labels ask.csv" in told
     asked = pd.read_csv("ask.csv")
     assert asked["outcome"].isna().all()
@@ -566,11 +566,13 @@ def test_rows_are_asked_for_answered_and_learned_from_until_none_is_left(command
         asked.drop(columns=["pool_row", "outcome"]),
         pd.read_csv(pool).iloc[asked["pool_row"]].reset_index(drop=True), check_dtype=False,
     )  # fmt: skip
-    assert "4 rows of round 1 wait" in command.succeeds("active", recipe, "--pool", pool)  # and it does not train
+    assert "Round 1 waits for the labels of 4 rows" in command.succeeds(
+        "active", recipe, "--pool", pool
+    )  # and it does not train
 
     asked.assign(outcome=["ill", "well", "ill", "well"]).to_csv("told.csv", index=False)
     told = command.succeeds("active", recipe, "--pool", pool, "--labels", "told.csv", "--count", 3)
-    for part in ("4 new labels are kept", "76 training rows", "3 rows to label"):
+    for part in ("4 new labels kept", "76 training rows", "3 rows to label"):
         assert part in told
     assert [line.split()[:2] for line in told.splitlines() if line.startswith((" 1 ", " 2 "))] == [
         ["1", "72"],
@@ -608,7 +610,6 @@ def asked_before(command, rows=(3, 5)) -> tuple[Path, Path]:
 
 BAD_ANSWERS = {
     "never asked": ("pool_row,outcome\n3,ill\n4,ill\n", ["told.csv", "rows that were asked for", "[4]"]),
-    "missing": ("pool_row,outcome\n3,ill\n5,\n", ["told.csv", "a value in every row", "first row 1"]),
     "all missing": ("pool_row,outcome\n3,\n5,\n", ["told.csv", "outcome filled in"]),
     "unknown class": ("pool_row,outcome\n3,ill\n5,Well\n", ["told.csv", "classes", "'Well'"]),
     "no rows": ("pool_row,outcome\n", ["told.csv", "at least one row"]),
@@ -680,6 +681,27 @@ def test_a_question_that_waits_does_not_hide_mistakes_in_the_next(command):
     assert "1 or more" in command.is_refused("active", recipe, "--pool", pool, "--count", "0")
     assert "are for the next question" in command.succeeds("active", recipe, "--pool", pool, "--count", "1")
     assert "are for the next question" not in command.succeeds("active", recipe, "--pool", pool)
+
+
+def test_labels_that_were_not_given_back_are_not_written_over(command, monkeypatch):
+    recipe, pool = asked_before(command)
+    written = command.folder / "saved_models" / "clinic.active" / "to_label.csv"
+    command.succeeds("active", recipe, "--pool", pool)
+    filled = pd.read_csv(written)
+    filled["outcome"] = ["ill", *[None] * (len(filled) - 1)]
+    filled.to_csv(written, index=False)
+    before = written.read_bytes()
+    out = command.succeeds("active", recipe, "--pool", pool)
+    assert "holds 1 label and is left as it is" in out
+    assert "--labels saved_models/clinic.active/to_label.csv" in out
+    (command.folder / "told.csv").write_text(f"pool_row,outcome\n{filled['pool_row'][1]},well\n")
+    assert "holds. Received: other labels" in command.is_refused(
+        "active", recipe, "--pool", pool, "--labels", "told.csv"
+    )
+    assert written.read_bytes() == before
+    monkeypatch.setattr("tfbnn.recipes.active.run_recipe", lambda *_, **__: pytest.fail("it trained"))
+    with pytest.raises(pytest.fail.Exception):
+        command("active", recipe, "--pool", pool, "--labels", written)  # the empty rows go back to the pool
 
 
 def test_an_interrupt_keeps_the_labels(command, monkeypatch):

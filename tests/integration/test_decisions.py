@@ -189,7 +189,7 @@ def test_export_refuses_what_does_not_fit(tmp_path):
         ({"conformal": calibration.StandardisedResidual()}, "Call fit first"),
         ({"conformal": residual}, "the level of the intervals, 0.9"),
         ({"recalibration": calibration.TemperatureScaling()}, "classes for TemperatureScaling"),
-        ({"decision": decision.CostMatrix({"a": [0, 1]}, 1.0)}, "likelihood of classes"),
+        ({"decision": decision.CostMatrix({"a": [0, 1]}, 0.5)}, "likelihood of classes"),
     ):
         with pytest.raises(InvalidInput, match=told):
             tfbnn.export_saved_model(model, tmp_path / "model", **arguments)

@@ -105,14 +105,19 @@ class ActiveLearner:
         self.asked.extend(unlabelled[chosen].tolist())
         return unlabelled[chosen]
 
-    def tell(self, positions: Sequence[int] | np.ndarray, labels: Any) -> None:
-        """Takes labels of rows that were asked for, [n] or [n, T]; not all at once need be told.
+    def tell(self, positions: Sequence[int] | np.ndarray, labels: Any, correct: bool = False) -> None:
+        """Takes labels of rows that were asked for; not all at once need be told, the others may be asked for again.
+
+        Args:
+            positions: of the rows in the pool, [n].
+            labels: [n] or [n, T].
+            correct: whether a label told before is replaced, rather than refused.
 
         Raises:
             InvalidInput: for rows never asked for, rows labelled already or twice, another number of labels, or
                 labels that are missing (NaN, None).
         """
-        positions, labels = np.asarray(positions).reshape(-1), np.asarray(labels)
+        positions, labels = np.asarray(positions).reshape(-1), np.atleast_1d(labels)
         if len(labels) != len(positions):
             raise invalid("labels", f"{len(positions)}, one a row", f"{len(labels)} labels")
         if missing := positions[np.asarray(pd.isna(labels)).reshape(len(labels), -1).any(axis=1)].tolist():
@@ -120,9 +125,9 @@ class ActiveLearner:
         if never := sorted(set(positions.tolist()) - set(self.asked)):
             raise invalid("positions", "rows that were asked for", never)
         again = [position for i, position in enumerate(positions.tolist())
-                 if position in self.answers or position in positions[:i]]  # fmt: skip
+                 if (position in self.answers and not correct) or position in positions[:i]]  # fmt: skip
         if again:
-            raise invalid("positions", "rows without a label, each once", again)
+            raise invalid("positions", "rows without a label, each once", again, "correct=True replaces labels.")
         self.answers.update(zip(positions.tolist(), labels, strict=True))
         self._draws = None
 

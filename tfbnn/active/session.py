@@ -120,12 +120,13 @@ class Session:
         """The row numbers and labels among `answers` that are new; nothing is kept yet.
 
         Args:
-            answers: with the columns `pool_row` and the target; others are not looked at.
+            answers: with the columns `pool_row` and the target; others are not looked at. Rows without a label are left
+                out.
             target: of the rows that were labelled before, which tells the classes.
 
         Raises:
-            InvalidInput: for missing columns or labels, rows never asked for or told twice, unknown classes, and a
-                label other than the one that a row has already.
+            InvalidInput: for missing columns, no label at all, rows never asked for or told twice, unknown classes,
+                and a label other than the one that a row has already.
         """
         for name in (ROW, self.target):
             if name not in answers.columns:
@@ -133,8 +134,8 @@ class Session:
                 raise invalid("labels", expected, list(answers.columns))
         answers = answers[[ROW, self.target]].reset_index(drop=True)
         self._check_asked(answers[ROW])
-        answers = answers.astype({ROW: float}).astype({ROW: int})
-        if is_missing(answers[self.target]).all():
+        answers = answers[~is_missing(answers[self.target])].astype({ROW: float}).astype({ROW: int})
+        if not len(answers):
             raise invalid("labels", f"the column {self.target} filled in", "no label at all")
         try:
             target.encode(answers[self.target])
@@ -153,6 +154,16 @@ class Session:
         features.insert(1, self.target, told.to_numpy())
         write_frame(features, self.folder / LABELLED, "session")
         return len(new)
+
+    def not_given(self, path: Path) -> list[int]:
+        """Numbers of the rows that have a label in the file `path`, if there is one, and none in the session."""
+        if not path.is_file():
+            return []
+        try:
+            rows = read_frame(path)[[ROW, self.target]]
+        except (InvalidInput, KeyError):
+            return []
+        return sorted(set(rows[ROW][~is_missing(rows[self.target])]) - set(self.labelled[ROW]))
 
     # --- checks ------------------------------------------------------------------------------------------------------
 

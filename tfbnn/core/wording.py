@@ -52,7 +52,7 @@ def scores_in_words(
     Args:
         scores: name -> value; unknown names are left out.
         level: of the predictive intervals.
-        intervals: name -> what has `lower` and `upper`.
+        intervals: name -> what has `ends`, [lower, upper] or [].
         rounded: (value, lower and upper; whether they are shares) -> text of each; None: `four_digits`.
         target: name of its column.
     """
@@ -63,7 +63,7 @@ def scores_in_words(
     for name, text in in_words.items():
         if name in scores:
             estimate = (intervals or {}).get(name)
-            ends = [estimate.lower, estimate.upper] if estimate else []
+            ends = estimate.ends if estimate else []
             words = text.format(level=level, target=target, action=name.removeprefix(_COST_OF), loss=loss)
             lines.append([words, *(rounded or four_digits)([scores[name], *ends], name in SHARES)])
     return lines
@@ -98,7 +98,7 @@ def as_known(values: list[float], is_share: bool, half: float | None = None) -> 
 def unsettled(kl: Sequence[float], epochs: int) -> str:
     """That the KL of the epochs still moved at the end; "" where it did not, or training stopped before `epochs`."""
     back = max(1, round(len(kl) / 10))
-    if len(kl) < max(epochs, 2) or abs(kl[-1] - kl[-1 - back]) <= 0.05 * abs(kl[-1 - back]):
+    if len(kl) < max(epochs, 2) or abs(kl[-1] - kl[-1 - back]) <= max(1.0, 0.05 * abs(kl[-1 - back])):
         return ""
     moving = "falling" if kl[-1] < kl[-1 - back] else "rising"
     last = "epoch" if back == 1 else f"{back} epochs"

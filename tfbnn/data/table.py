@@ -53,7 +53,8 @@ def read_frame(source: str | os.PathLike[str] | pd.DataFrame) -> pd.DataFrame:
     frame.columns = frame.columns.map(str)
     _refuse_duplicates(frame.columns)
     if frame.empty:
-        raise invalid("data.source", "a table with at least one row and one column", f"shape {frame.shape}")
+        told = f"{frame.shape[0]} rows of {frame.shape[1]} columns"
+        raise invalid("data.source", "a table with at least one row and one column", told)
     return frame
 
 

@@ -22,7 +22,8 @@ class CostMatrix(Decision):
 
     Args:
         costs: action -> cost of each class, in the order of the classes, [K]; negative for a gain.
-        refer: cost of a referral; above the least of the costs, as every row would be referred otherwise.
+        refer: cost of a referral; above the least of the costs, as every row would be referred otherwise, and below the
+            largest, as none would.
 
     Example:
         >>> decision = tfbnn.decision.CostMatrix({"grant": [0, 5], "refuse": [1, 0]}, refer=0.3)
@@ -42,6 +43,9 @@ class CostMatrix(Decision):
         if self.refer <= self.matrix.min():
             least = f"more than the least of the costs, {self.matrix.min():g}"
             raise invalid("refer", least, refer, "Every row would be referred.")
+        if self.refer >= self.matrix.max():
+            most = f"less than the largest of the costs, {self.matrix.max():g}"
+            raise invalid("refer", most, refer, "No row would ever be referred.")
 
     @property
     def threshold(self) -> float:

@@ -47,6 +47,14 @@ class Referral(Decision):
 
     def check(self, likelihood):
         check_uncertainty(self.by, likelihood)
+        if likelihood.is_classifier and self.threshold >= (most := _largest(self.by, likelihood.num_classes)):
+            expected = f"below {most:.4g}, the largest {self.by} that {likelihood.num_classes} classes have"
+            raise invalid("threshold", expected, self.threshold, "No row would ever be referred.")
+
+
+def _largest(by: str, num_classes: int) -> float:
+    """Where all classes are as likely: of the error probability 1 - 1/K, of entropies log K nats."""
+    return 1.0 - 1.0 / num_classes if by == "error_probability" else math.log(num_classes)
 
 
 def refer_share(prediction: Prediction, share: float, by: str | None = None) -> Referral:
@@ -67,6 +75,9 @@ def refer_share(prediction: Prediction, share: float, by: str | None = None) -> 
     if not np.any(found[~alike] > threshold):
         told = f"{len(found)} rows, the least certain {np.mean(alike):.0%} of them equally unsure"
         raise invalid("refer", f"calibration rows of which {share:.0%} can be told from the others", told)
+    if not np.any(found < threshold):
+        told = f"{share:g} of {len(found)} calibration rows"
+        raise invalid("refer", "a share that leaves a calibration row", told, "Every row would be referred.")
     return Referral(by, threshold)
 
 

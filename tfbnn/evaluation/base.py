@@ -27,13 +27,14 @@ class Statistic:
     Attributes:
         of: arrays -> number.
         rows: the arrays, each [B, ...].
-        centred, separately: of `with_interval`.
+        centred: of `with_interval`.
+        is_share: whether it is the mean of what happened in a row or not, 1 or 0.
     """
 
     of: Callable[..., Any]
     rows: tuple[np.ndarray, ...]
     centred: bool = False
-    separately: bool = False
+    is_share: bool = False
 
     def value(self) -> float:
         """Of the rows as they are."""
@@ -43,6 +44,11 @@ class Statistic:
 def mean_of(values: Any) -> Statistic:
     """The mean over the rows."""
     return Statistic(np.mean, (np.asarray(values, np.float64),))
+
+
+def share_of(happened: Any) -> Statistic:
+    """The share of the rows in which something happened, [B]."""
+    return Statistic(np.mean, (np.asarray(happened, np.float64).reshape(-1),), is_share=True)
 
 
 def root_mean_of(values: Any) -> Statistic:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from tfbnn.core.checks import check_share, invalid, positive_integer
 from tfbnn.core.noise import check_seed
@@ -14,11 +15,16 @@ from tfbnn.core.noise import check_seed
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A number with its interval."""
+    """A number with its interval; both ends are nan where there is none."""
 
     value: float
     lower: float
     upper: float
+
+    @property
+    def ends(self) -> list[float]:
+        """Lower and upper; empty where there is no interval."""
+        return [] if np.isnan(self.lower) else [self.lower, self.upper]
 
     def __str__(self) -> str:
         return f"{self.value:.4g} [{self.lower:.4g}, {self.upper:.4g}]"
@@ -117,3 +123,17 @@ def _drawn(rows: list[np.ndarray], rng: np.random.Generator, separately: bool) -
         return [array[rng.integers(len(array), size=len(array))] for array in rows]
     drawn = rng.integers(len(rows[0]), size=len(rows[0]))
     return [array[drawn] for array in rows]
+
+
+def exact_interval(happened: np.ndarray, level: float = 0.95) -> Estimate:
+    """The share of rows in which something happened, and its Clopper-Pearson interval.
+
+    Args:
+        happened: [B], 0 or 1.
+        level: of the interval.
+
+    Reference: Clopper & Pearson 1934. Where all rows are alike, rows drawn again are too, and a bootstrap is blind.
+    """
+    rows = np.asarray(happened)
+    ends = stats.binomtest(int(rows.sum()), len(rows)).proportion_ci(level, method="exact")
+    return Estimate(float(rows.mean()), float(ends.low), float(ends.high))

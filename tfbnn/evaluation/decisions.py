@@ -6,7 +6,7 @@ import numpy as np
 
 from tfbnn.calibration import Conformal
 from tfbnn.decision import CostMatrix, Decision
-from tfbnn.evaluation.base import Statistic, mean_of, root_mean_of
+from tfbnn.evaluation.base import Statistic, mean_of, root_mean_of, share_of
 from tfbnn.prediction import Prediction
 
 
@@ -16,17 +16,17 @@ def of_conformal(conformal: Conformal, prediction: Prediction, y: np.ndarray) ->
     if "prediction_set" in told:
         sets = told["prediction_set"]
         covered = np.take_along_axis(sets, y.astype(int)[:, np.newaxis], axis=1)[:, 0]
-        return {"conformal_coverage": mean_of(covered), "set_size": mean_of(sets.sum(axis=1))}
+        return {"conformal_coverage": share_of(covered), "set_size": mean_of(sets.sum(axis=1))}
     lower, upper = told["conformal_lower"], told["conformal_upper"]
     inside = (lower <= y.reshape(lower.shape)) & (y.reshape(lower.shape) <= upper)
-    return {"conformal_coverage": mean_of(inside), "conformal_width": mean_of(upper - lower)}
+    return {"conformal_coverage": share_of(inside), "conformal_width": mean_of(upper - lower)}
 
 
 def of_decision(decision: Decision, prediction: Prediction, y: np.ndarray) -> dict[str, Statistic]:
     """How much is referred, how good the rest is, and what it costs: names as in `score`."""
     told = decision(prediction)
     abstain = told["abstain"]
-    found = {"referred": mean_of(abstain), **_of_kept(prediction, y, ~abstain)}
+    found = {"referred": share_of(abstain), **_of_kept(prediction, y, ~abstain)}
     if isinstance(decision, CostMatrix):
         found |= _of_costs(decision, told["action"], abstain, y)
     return found
@@ -36,7 +36,7 @@ def _of_kept(prediction: Prediction, y: np.ndarray, kept: np.ndarray) -> dict[st
     if not kept.any():
         return {}
     if prediction.likelihood.is_classifier:
-        return {"kept_accuracy": mean_of(prediction.probabilities.argmax(axis=1)[kept] == y[kept])}
+        return {"kept_accuracy": share_of(prediction.probabilities.argmax(axis=1)[kept] == y[kept])}
     return {"kept_rmse": root_mean_of((prediction.mean.reshape(-1)[kept] - y[kept]) ** 2)}
 
 

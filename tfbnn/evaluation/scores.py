@@ -12,20 +12,19 @@ from scipy import stats
 from tfbnn.calibration import Conformal
 from tfbnn.core.checks import invalid
 from tfbnn.decision import Decision
-from tfbnn.evaluation.base import Statistic, mean_of, root_mean_of
-from tfbnn.evaluation.bootstrap import Estimate, with_interval, with_intervals
+from tfbnn.evaluation.base import Statistic, mean_of, root_mean_of, share_of
+from tfbnn.evaluation.bootstrap import Estimate, exact_interval, with_interval, with_intervals
 from tfbnn.evaluation.calibration import brier_decomposition, expected_calibration_error
 from tfbnn.evaluation.decisions import of_conformal, of_decision
 from tfbnn.evaluation.intervals import interval_score
 from tfbnn.evaluation.out_of_distribution import Detection, detection
 from tfbnn.evaluation.ranked_probability import crps
 from tfbnn.evaluation.selective import aurc, excess_aurc
-from tfbnn.evaluation.uncertainty import uncertainty
+from tfbnn.evaluation.uncertainty import UNCERTAINTIES, uncertainty
+from tfbnn.likelihoods import Categorical
 from tfbnn.prediction import Prediction
 from tfbnn.prediction.pit import pit
 from tfbnn.prediction.risk_coverage import certainty, losses
-
-OF_CLASSES = ("mutual_information", "predictive_entropy", "least_confidence")
 
 
 def score(
@@ -92,7 +91,8 @@ def score_intervals(
 
     Returns:
         The names of `score` but for `rows`, each with its `Estimate`. Scores of the rows that are kept are those of
-        such rows drawn again: that another number of them would be kept is in the interval of `referred`.
+        such rows drawn again: that another number of them would be kept is in the interval of `referred`. A share that
+        is 0 or 1 has Clopper and Pearson's interval; of one row other scores have none.
 
     Raises:
         InvalidInput: for a y of another shape, values that are not finite, or indices of no class.
@@ -100,12 +100,16 @@ def score_intervals(
     Example:
         >>> print(score_intervals(model.predict_distribution(x_test), y_test)["log_likelihood"])
     """
-    return {
-        name: with_interval(
-            part.of, *part.rows, level=confidence, replicates=replicates, seed=seed, centred=part.centred
-        )
-        for name, part in _statistics(prediction, y, level, conformal, decision, detail).items()
-    }
+    statistics = _statistics(prediction, y, level, conformal, decision, detail)
+    return {name: _estimate(part, confidence, replicates, seed) for name, part in statistics.items()}
+
+
+def _estimate(part: Statistic, confidence: float, replicates: int, seed: int) -> Estimate:
+    if part.is_share and part.value() in (0.0, 1.0):
+        return exact_interval(part.rows[0], confidence)
+    if len(part.rows[0]) == 1:
+        return Estimate(part.value(), np.nan, np.nan)
+    return with_interval(part.of, *part.rows, level=confidence, replicates=replicates, seed=seed, centred=part.centred)
 
 
 def score_detection(
@@ -121,8 +125,8 @@ def score_detection(
         seed: of the rows drawn.
 
     Returns:
-        Name in `UNCERTAINTIES` -> `auroc`, `aupr_out`, `aupr_in`, `fpr95` of `Detection` -> `Estimate`; of classes by
-        mutual information, predictive entropy and least confidence, of numbers by epistemic variance.
+        Name in `UNCERTAINTIES` -> `auroc`, `aupr_out`, `aupr_in`, `fpr95` of `Detection` -> `Estimate`: of classes
+        every name (energy for Categorical alone), of numbers the epistemic variance.
 
     Raises:
         InvalidInput: for predictions of other likelihoods.
@@ -135,7 +139,8 @@ def score_detection(
         raise invalid("outside", f"a prediction of the same model, {kinds[0]}", kinds[1])
     names = [field.name for field in dataclasses.fields(Detection)]
     found = {}
-    for by in OF_CLASSES if inside.likelihood.is_classifier else ("epistemic_variance",):
+    of_classes = [by for by in UNCERTAINTIES if by != "energy" or isinstance(inside.likelihood, Categorical)]
+    for by in of_classes if inside.likelihood.is_classifier else ["epistemic_variance"]:
         estimates = with_intervals(
             lambda a, b: dataclasses.astuple(detection(a, b)), uncertainty(inside, by), uncertainty(outside, by),
             level=confidence, replicates=replicates, seed=seed, separately=True,
@@ -193,7 +198,7 @@ def _of_classes(probabilities: np.ndarray, y: np.ndarray, detail: bool) -> dict[
         return Statistic(error, (probabilities, y), centred=True)
 
     found = {
-        "accuracy": mean_of(probabilities.argmax(axis=1) == y),
+        "accuracy": share_of(probabilities.argmax(axis=1) == y),
         "brier": mean_of(np.sum((probabilities - one_hot) ** 2, axis=1)),
         "ece": ece(),
     }

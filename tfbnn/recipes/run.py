@@ -26,7 +26,7 @@ from tfbnn.inference.base import Inference
 from tfbnn.likelihoods import Likelihood
 from tfbnn.objectives import ElboTerms
 from tfbnn.prediction import Prediction, predict_distribution
-from tfbnn.recipes.before import OPTION, Before, digest_of, read_before
+from tfbnn.recipes.before import OPTION, TRAINED, Before, digests, read_before
 from tfbnn.recipes.calibrate import Calibrated, calibrate, check_fits
 from tfbnn.recipes.method import METHODS
 from tfbnn.recipes.spec import Recipe, TrainingSpec, likelihood_for
@@ -40,7 +40,10 @@ POSTERIOR = "posterior"
 
 @dataclasses.dataclass(frozen=True)
 class PreparedData:
-    """A table, split, with what was fitted on its training rows, or on those of the model trained before."""
+    """A table, split, with what was fitted on its training rows, or on those of the model trained before.
+
+    Of all rows `num_known` are equal to some that the model before was trained on.
+    """
 
     train: Table
     held_out: Table
@@ -49,6 +52,7 @@ class PreparedData:
     likelihood: Likelihood
     calibration: Table | None = None
     before: Before | None = None
+    num_known: int = 0
 
     def arrays(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
         """Features [N, D] float32 and target [N, 1]."""
@@ -181,12 +185,13 @@ def prepare_data(recipe: Recipe, prior_from: Any = None, more: Table | None = No
     train, held_out = split_rows(table, spec.test_fraction, recipe.seed, stratify=kind == "classes")
     train, calibration = _calibration_rows(recipe, train, stratify=kind == "classes")
     train = _joined(train, more)
-    if before is not None:
-        before.check_new(train)
     schema, target, likelihood = _fitted(recipe, train, kind) if before is None else before.units()
     data = PreparedData(train, held_out, schema, target, likelihood, calibration, before)
-    for part in [train, held_out] if calibration is None else [train, held_out, calibration]:
-        data.arrays(part)  # rows that cannot be read are told before training, not after
+    parts = [train, held_out] if calibration is None else [train, held_out, calibration]
+    read = [data.arrays(part) for part in parts]  # rows that cannot be read are told before training, not after
+    if before is not None:
+        known = before.count_known(np.concatenate([digests(*part) for part in read]))
+        data = dataclasses.replace(data, num_known=known)
     check_fits(recipe, likelihood, 0 if calibration is None else len(calibration.target), target.labels)
     return data
 
@@ -413,10 +418,17 @@ def _export(
                 HELD_OUT: rows,
                 HISTORY: pd.DataFrame(history).rename_axis("epoch").reset_index(),
                 POSTERIOR: posterior_summary(draws),
+                TRAINED: pd.DataFrame({"row": _trained_rows(data)}),
             },
             **calibrated.steps(),
         )
     )
+
+
+def _trained_rows(data: PreparedData) -> np.ndarray:
+    """Digests of the rows that were learned from, by the models before too."""
+    own = digests(*data.arrays(data.train))
+    return own if data.before is None else np.union1d(own, data.before.rows)
 
 
 def _trained(data: PreparedData) -> dict[str, Any]:
@@ -426,5 +438,4 @@ def _trained(data: PreparedData) -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "rows": {name: 0 if part is None else len(part.target) for name, part in parts.items()},
         "features": data.schema.num_features,
-        "digest": digest_of(data.train),
     }

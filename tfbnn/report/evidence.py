@@ -82,6 +82,12 @@ class Evidence:
         many = f"{self.num_rows:,} row" + ("s" if self.num_rows != 1 else "")
         return f"{many} held out of training" if self.rows_name is None else f"{many} of {self.rows_name}"
 
+    @property
+    def num_calibrated(self) -> int:
+        """Calibration rows that what has a guarantee was fitted on; half of them beside a recalibration."""
+        rows = self.about.get("trained", {}).get("rows", {}).get("calibration", 0)
+        return rows // 2 if self.about["model"].get("recalibration") else rows
+
     @functools.cached_property
     def y(self) -> np.ndarray:
         """The rows' targets, [B, 1]."""

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from tfbnn.core.wording import as_known, scores_in_words
-from tfbnn.evaluation import Estimate
+from tfbnn.evaluation import Estimate, with_interval
 from tfbnn.plots import plot_pit, plot_reliability, plot_sharpness
 from tfbnn.report.base import Block, Picture, Section, Table, Text
 from tfbnn.report.evidence import Evidence
@@ -51,18 +51,29 @@ def _of_classes(evidence: Evidence) -> str:
         f"It named the right class in {with_ends(accuracy, is_share=True)} of {evidence.rows_in_words}; "
         f"'{commonest}' for every row would be right in {always:.1%}."
     )
-    better = accuracy.lower > always
-    return told if better else f"{told} That it is better than this was not shown. " + "More rows, or other columns?"
+    right = evidence.prediction.probabilities.argmax(axis=1) == evidence.y[:, 0]
+    gain = with_interval(np.mean, right.astype(float) - (evidence.y[:, 0] == counts.argmax()))
+    return f"{told}{_verdict_on(gain)}"
+
+
+def _verdict_on(gain: Estimate) -> str:
+    """What a paired difference from one answer for all shows."""
+    if gain.lower > 0:
+        return ""
+    if gain.upper < 0:
+        return " It is worse than that."
+    return " That it is better than this was not shown. More rows, or other columns?"
 
 
 def _of_numbers(evidence: Evidence) -> str:
     y = evidence.y.astype(np.float64)
     one_for_all, rmse = float(np.std(y)), evidence.scores["rmse"]
     error = f"Its root mean squared error is {with_ends(rmse)}, in units of {evidence.target}, over "
-    same = as_known([one_for_all, rmse.lower, rmse.upper], is_share=False)[0]
+    same = as_known([one_for_all, *rmse.ends], is_share=False)[0]
     told = f"{error}{evidence.rows_in_words}; the mean of these rows, told for each, would have {same}."
-    told = told if rmse.upper < one_for_all else f"{told} That it is better than this was not shown."
-    return f"{told} {coverage_in_words(evidence)}"
+    errors = [(evidence.prediction.mean - y) ** 2, (y - y.mean()) ** 2]
+    gain = with_interval(lambda own, other: np.sqrt(np.mean(other)) - np.sqrt(np.mean(own)), *errors)
+    return f"{told}{_verdict_on(gain)} {coverage_in_words(evidence)}"
 
 
 def coverage_in_words(evidence: Evidence) -> str:
@@ -78,8 +89,8 @@ def coverage_in_words(evidence: Evidence) -> str:
 
 def with_ends(estimate: Estimate, is_share: bool = False) -> str:
     """As `58 (49 to 67)`."""
-    value, lower, upper = as_known([estimate.value, estimate.lower, estimate.upper], is_share)
-    return f"{value} ({lower} to {upper})"
+    value, *ends = as_known([estimate.value, *estimate.ends], is_share)
+    return f"{value} ({' to '.join(ends)})" if ends else value
 
 
 def calibration(evidence: Evidence) -> Section:
@@ -148,11 +159,13 @@ def conformal(evidence: Evidence) -> Section | None:
     if evidence.conformal is None:
         return None
     found = {name: value for name, value in evidence.decided.items() if name in CONFORMAL}
-    chance = float(np.sqrt(evidence.level * (1 - evidence.level) / evidence.num_rows))
+    calibrated = evidence.num_calibrated
+    chance = np.sqrt(evidence.level * (1 - evidence.level) * (1 / evidence.num_rows + 1 / max(calibrated, 1)))
     told = (
         f"{type(evidence.conformal).__name__}, fitted on calibration rows, tells the truth of a new row with "
         f"probability {evidence.level:.0%} or more whatever the model, as long as new rows are like the calibration "
-        f"rows. Of {evidence.num_rows:,} rows, chance alone moves the share by ±{2 * chance:.0%}."
+        f"rows. With {calibrated:,} of those and {evidence.num_rows:,} of these, chance alone moves the share by "
+        f"±{2 * chance:.0%}."
     )
     if "set_size" in found and found["set_size"].value >= len(evidence.labels):
         told += " Here every set holds all classes, which says nothing: another kind may tell smaller ones."

@@ -142,6 +142,6 @@ def _of_shares(risk: Risk, sure: np.ndarray) -> Table:
         for share in shares
     ]
     half = (found[0].upper - found[0].lower) / 2
-    cells = [as_known([one.value, one.lower, one.upper], risk.is_share, half) for one in found]
+    cells = [as_known([one.value, *one.ends], risk.is_share, half) for one in found]
     rows = [(f"{share:.0%}", value, " to ".join(ends)) for share, (value, *ends) in zip(shares, cells, strict=True)]
     return Table(("referred, the least certain", f"{risk.name} of the rest{risk.unit}", "95% interval"), rows)

@@ -85,7 +85,7 @@ def epistemic_against_aleatoric(evidence: Evidence) -> Section:
     share = f"{size} {what} is epistemic: from not knowing the weights, more data would remove it. "
     told = (
         f"{share}Aleatoric is the noise that would be left. Rows high in the picture are those that the draws of the "
-        "weights disagree about: unlike the training rows, or between classes that they leave open."
+        "weights disagree about: unlike the training rows, or where those leave more than one answer open."
     )
     draw = functools.partial(plot_uncertainties, prediction, evidence.y, evidence.level, evidence.target)
     return Section(

@@ -162,6 +162,7 @@ def test_the_first_rows_are_at_random_where_nothing_is_known():
         ("again", [1], "without a label"),
         ("asked", [1, np.nan], "a label of each row"),
         ("asked", [None, 1], "a label of each row"),
+        ("asked", 1, "2, one a row"),
     ],
 )
 def test_answers_that_cannot_be_are_refused(positions, labels, told):

@@ -110,7 +110,6 @@ BAD_ANSWERS = {
     "no number for a row": (answers([3, np.nan], ["ill", "ill"]), "a whole number as pool_row"),
     "no rows": (answers([], []), "a row or more"),
     "a row twice": (answers([3, 3], ["ill", "ill"]), "each row once"),
-    "a label missing": (answers([3, 1], ["ill", None]), "a value in every row"),
     "no label at all": (answers([3, 1], [np.nan, np.nan]), "filled in"),
     "an unknown class": (answers([3, 1], ["ill", "sick"]), "one of the 2 classes"),
     "no column of rows": (pd.DataFrame({"outcome": ["ill"]}), "columns pool_row and outcome"),

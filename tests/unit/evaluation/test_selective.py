@@ -7,6 +7,7 @@ from scipy import stats
 from tfbnn import calibration, decision, likelihoods
 from tfbnn.core.checks import InvalidInput
 from tfbnn.evaluation import (
+    UNCERTAINTIES,
     aurc,
     brier_decomposition,
     certainty,
@@ -192,7 +193,7 @@ def test_detection_has_an_interval_of_both_kinds_of_rows():
     inside = Prediction(RNG.normal([4, 0, 0], 0.1, [20, 80, 3]), likelihoods.Categorical(3))
     outside = Prediction(RNG.normal(0, 1.0, [20, 50, 3]), likelihoods.Categorical(3))
     found = score_detection(inside, outside)
-    assert [*found] == ["mutual_information", "predictive_entropy", "least_confidence"]
+    assert [*found] == list(UNCERTAINTIES)
     for by, told in found.items():
         alone = detection(uncertainty(inside, by), uncertainty(outside, by))
         for name, estimate in told.items():

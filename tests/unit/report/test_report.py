@@ -209,10 +209,14 @@ def test_intervals_are_judged_by_what_they_hold(tmp_path):
 
 def test_a_model_no_better_than_one_answer_is_told(tmp_path):
     assert "was not shown" in verdict(evidence_of(tmp_path, "two"))
-    y = np.array(["no", "yes"])[evidence_of(tmp_path / "same", "two").prediction.probabilities.argmax(axis=1)]
-    told = verdict(evidence_of(tmp_path / "right", "two", y=y))
-    assert "the right class in 100.0%" in told
+    right = evidence_of(tmp_path / "same", "three").prediction.probabilities.argmax(axis=1)
+    labels = np.array(KINDS["three"][2])
+    told = verdict(evidence_of(tmp_path / "right", "three", y=labels[right]))
+    assert "the right class in 100.0% (91.2% to 100.0%)" in told
     assert "was not shown" not in told
+    assert "worse" not in told
+    told = verdict(evidence_of(tmp_path / "wrong", "three", y=labels[np.where(right == 0, 1, 0)]))
+    assert "It is worse than that." in told
 
 
 def test_a_referral_is_told_with_what_it_gained(tmp_path):
@@ -227,7 +231,7 @@ def test_a_referral_is_told_with_what_it_gained(tmp_path):
     assert gained(evidence_of(tmp_path / "none", "two")) == ""
     everything = {"decision": decision.serialize(decision.Referral("error_probability", 0.0))}
     assert "decides nothing" in gained(evidence_of(tmp_path / "all", "two", steps=everything))
-    nothing = {"decision": decision.serialize(decision.Referral("error_probability", 1.0))}
+    nothing = {"decision": decision.serialize(decision.Referral("error_probability", 0.499999))}
     assert "makes no difference" in gained(evidence_of(tmp_path / "nothing", "two", steps=nothing))
 
 

@@ -8,10 +8,10 @@ import pytest
 import tfbnn
 from tfbnn import layers
 from tfbnn.core.checks import InvalidInput
-from tfbnn.data import Table
+from tfbnn.data import Target
 from tfbnn.pruning import prune
 from tfbnn.recipes import Recipe, prepare_data
-from tfbnn.recipes.before import digest_of, read_before
+from tfbnn.recipes.before import digests, read_before
 from tfbnn.recipes.run import build_method
 from tfbnn.training import posterior_as_prior
 
@@ -124,6 +124,7 @@ def test_trained_on_it_goes_on_again(folder):
         recipe(folder, "today", export={"path": str(folder / "next")}), prior_from=folder / "model"
     )
     assert tfbnn.load_saved_model(result.path).about["prior_from"] == str(folder / "model" / "1")
+    assert len(read_before(result.path).rows) == 2 * len(read_before(folder / "model").rows)
     kernel = result.model.variational_layers[0].weight_posteriors[0]
     np.testing.assert_allclose(
         read_before(result.path).gaussians[0]["kernel"][1], kernel.factorised_gaussian[1], rtol=1e-6
@@ -131,12 +132,23 @@ def test_trained_on_it_goes_on_again(folder):
 
 
 def test_rows_that_it_was_trained_on_are_not_counted_twice(folder):
-    again = recipe(folder, "yesterday")
-    with pytest.raises(InvalidInput, match=r"`data\.source`.*count them twice"):
-        prepare_data(again, folder / "model")
-    reordered = digest_of(Table(pd.DataFrame({"a": [2.0, 1.0]}), pd.Series([4, 3], name="y")))
-    assert reordered == digest_of(Table(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series([3, 4], name="y")))
-    assert reordered != digest_of(Table(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series([4, 3], name="y")))
+    """Whatever the order of rows and columns, their split, and further rows or columns beside them."""
+    rows = pd.read_csv(folder / "yesterday.csv")
+    rows.sample(frac=1, random_state=0)[["y", "b", "a"]].assign(c=1).to_csv(folder / "shuffled.csv", index=False)
+    both = pd.concat([rows, pd.read_csv(folder / "today.csv")])
+    both.to_csv(folder / "both.csv", index=False)
+    for name in ("yesterday", "shuffled", "both"):
+        with pytest.raises(InvalidInput, match=r"`data\.source`.*count them twice"):
+            prepare_data(recipe(folder, name, seed=5), folder / "model")
+    pd.concat([rows.head(5), pd.read_csv(folder / "today.csv")]).to_csv(folder / "few.csv", index=False)
+    known = prepare_data(recipe(folder, "few"), folder / "model").num_known
+    assert known == np.isin(digests_of(rows.head(5), folder), read_before(folder / "model").rows).sum() > 0
+    assert prepare_data(recipe(folder, "today"), folder / "model").num_known == 0
+
+
+def digests_of(rows, folder):
+    loaded = tfbnn.load_saved_model(folder / "model")
+    return digests(loaded.schema.encode(rows), Target.from_dict(loaded.about["target"]).encode(rows["y"]))
 
 
 @pytest.mark.parametrize(
