@@ -35,6 +35,7 @@ from tfbnn.layers.einsum_dense import (
     EinsumDenseReparameterization,
 )
 from tfbnn.layers.embedding import EmbeddingReparameterization
+from tfbnn.layers.variational import Variational
 
 __all__ = [
     "ConcreteDropout",
@@ -71,5 +72,6 @@ __all__ = [
     "EinsumDenseReparameterization",
     "EmbeddingReparameterization",
     "MCDropout",
+    "Variational",
     "VariationalLayer",
 ]

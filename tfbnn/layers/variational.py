@@ -1,0 +1,251 @@
+"""Any Keras layer with drawn weights."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfbnn import estimators, posteriors, priors
+from tfbnn.core.checks import invalid
+from tfbnn.core.serialization import register, serialize_function
+from tfbnn.core.traversal import sublayers
+from tfbnn.layers.base import VariationalLayer, check_divergence, divergence_config
+
+Choice = Callable[[str, keras.Variable], bool]
+
+
+@register
+class Variational(VariationalLayer):
+    """y = layer(x; w), w ~ q(w): any layer of Keras, or your own, with one draw of its weights a call.
+
+    The layer's weights are the means of q, where q has means: they keep their values, and with scales of 0 the outputs
+    are the layer's. All arguments of the call pass through: masks, initial states, `training`, several inputs. What the
+    layer keeps beside its weights (the statistics of a batch normalisation) is as without it.
+
+    Args:
+        layer: a Keras layer, built or not; a stateful RNN is refused, because its state would belong to no draw.
+        posterior_fn: q of each tensor: a `tfbnn.posteriors` object or name, or a TFP factory function.
+        prior_fn: p of each tensor, likewise; None only with a Deterministic posterior.
+        divergence_fn: as `kernel_divergence_fn` in `DenseReparameterization`.
+        weights: which of the layer's trainable weights have a posterior: names ("kernel", or the end of a path,
+            "forward_lstm/lstm_cell/kernel"), or a function (path, variable) -> bool, registered with Keras if the layer
+            is saved; None: all. The others stay plain weights.
+        kl_weight, seed: as in `DenseReparameterization`.
+
+    Inputs and outputs: those of the layer.
+
+    Raises:
+        InvalidInput: for what is no layer, for one without weights, and for names that none of them has.
+
+    Example:
+        >>> tfbnn.layers.Variational(keras.layers.LSTM(32, return_sequences=True))
+
+    Reference: Fortunato, Blundell & Vinyals 2017, "Bayesian Recurrent Neural Networks"; Gal & Ghahramani 2016 (one draw
+    of the weights for all steps of a sequence).
+    """
+
+    estimator = staticmethod(estimators.reparameterization)
+    factory_argument = "{kind}_fn"
+    _means: dict[str, keras.Variable]
+    _replaced: list[keras.Variable]
+
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        posterior_fn: Any = "MeanField",
+        prior_fn: Any = "Normal",
+        divergence_fn: Any = None,
+        weights: Sequence[str] | Choice | None = None,
+        kl_weight: float | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        self.__dict__["call"] = _with_signature_of(_checked(layer), self._run)  # Keras reads it in what follows
+        super().__init__(kl_weight=kl_weight, seed=seed, **{"dtype": layer.dtype_policy, **kwargs, "autocast": False})
+        self.layer = layer
+        self.posterior_fn = posteriors.get(posterior_fn)
+        self.prior_fn = priors.get(prior_fn)
+        self.divergence_fn = check_divergence("divergence_fn", divergence_fn)
+        self.chosen = _choice(weights)
+        # Past Keras' tracking: they are the layer's, and saved with it.
+        self.__dict__.update(_means={}, _replaced=[])
+        self.supports_masking = layer.supports_masking
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As the layer is called."""
+        if not self.layer.built:
+            self.layer(*_symbolic(args), **_symbolic(kwargs))
+        return super().__call__(*args, **kwargs)
+
+    def build(self, input_shape=None):
+        """Adds what q has beside its means."""
+        if not self.layer.built:
+            self.layer.build(input_shape)
+        own = {path: variable for path, variable in _weights_of(self.layer).items() if self._is_chosen(path, variable)}
+        if not own:
+            raise invalid(
+                f"layer of {self.name}",
+                "one with trainable weights" + (" that are chosen" if self.chosen is not None else ""),
+                f"{self.layer.name}, whose weights are: {', '.join(_weights_of(self.layer)) or 'none'}",
+                "Leave it a plain layer." if self.chosen is None else "Choose others by `weights`.",
+            )
+        for name, variable in _named(list(own.values())).items():
+            self._means[f"{name}_loc"] = variable
+            self.add_term(name, tuple(variable.shape), self.posterior_fn, self.prior_fn, self.divergence_fn,
+                          _AsTheyAre(variable))  # fmt: skip
+            if self._means.pop(f"{name}_loc", None) is not None:  # q has no such means: nothing reads the weight
+                variable.trainable = False
+        self._replaced.extend(own.values())
+        self.built = True
+
+    def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> keras.Variable:
+        """As in Keras; the means of a posterior are the layer's own weights."""
+        if name not in self._means:
+            return super().add_weight(*args, name=name, **kwargs)
+        variable = self._means.pop(name)
+        variable.assign(kwargs["initializer"](variable.shape, variable.dtype))
+        return variable
+
+    def _is_chosen(self, path: str, variable: keras.Variable) -> bool:
+        if self.chosen is None:
+            return True
+        if callable(self.chosen):
+            return bool(self.chosen(path, variable))
+        return any(path == name or path.endswith(f"/{name}") for name in self.chosen)
+
+    def _run(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        noise = self._noise()
+        self._settle_kl(noise, bool(training))
+        self._tell_log_ratio(noise)
+        if "training" in inspect.signature(self.layer.call).parameters:
+            kwargs["training"] = training
+        drawn = [
+            (variable, q.sample(noise)) for variable, q in zip(self._replaced, self.weight_posteriors, strict=True)
+        ]
+        others = [variable for variable in self.layer.variables if all(variable is not one for one in self._replaced)]
+        kept = [(variable, tf.convert_to_tensor(variable.value)) for variable in others]  # as an outer scope has them
+        with keras.StatelessScope(state_mapping=[*drawn, *kept]) as scope:
+            outputs = self.layer(*args, **kwargs)
+        for variable, before in kept:
+            after = scope.get_current_value(variable)
+            if after is not before:
+                variable.assign(after)
+        return outputs
+
+    def compute_output_spec(self, *args, **kwargs):
+        """That of the layer."""
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+    def compute_output_shape(self, *args, **kwargs):
+        """That of the layer."""
+        return self.layer.compute_output_shape(*args, **kwargs)
+
+    def compute_mask(self, *args, **kwargs):
+        """That of the layer."""
+        return self.layer.compute_mask(*args, **kwargs)
+
+    def get_build_config(self):
+        """That of the layer."""
+        return {"layer": self.layer.get_build_config()}
+
+    def build_from_config(self, config):
+        """Builds the layer, then what q has beside its weights."""
+        if not self.layer.built and config["layer"]:
+            self.layer.build_from_config(config["layer"])
+        self.build()
+
+    def get_config(self):
+        """The constructor's arguments."""
+        chosen = serialize_function("weights", self.chosen) if callable(self.chosen) else self.chosen
+        return {
+            **super().get_config(),
+            "layer": keras.saving.serialize_keras_object(self.layer),
+            "posterior_fn": posteriors.serialize(self.posterior_fn),
+            "prior_fn": priors.serialize(self.prior_fn),
+            "divergence_fn": divergence_config("divergence_fn", self.divergence_fn),
+            "weights": chosen,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The layer that `get_config` described."""
+        return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})
+
+
+class _AsTheyAre(keras.initializers.Initializer):
+    """The values that the layer's own weight has."""
+
+    def __init__(self, variable: keras.Variable):
+        self._variable = variable
+
+    def __call__(self, shape, dtype=None):
+        return tf.convert_to_tensor(self._variable.value)
+
+
+def _checked(layer: Any) -> keras.layers.Layer:
+    if not isinstance(layer, keras.layers.Layer) or isinstance(layer, VariationalLayer):
+        raise invalid("layer", "a layer of Keras, or your own, whose weights are plain", layer)
+    if stateful := [part.name for part in sublayers(layer) if getattr(part, "stateful", False)]:
+        mend = "Use stateful=False, and pass initial_state."
+        raise invalid("layer", "one without a state of its own, which would be of no one draw", stateful[0], mend)
+    return layer
+
+
+def _with_signature_of(layer: keras.layers.Layer, run: Callable) -> Callable:
+    """`run` with the arguments of the layer's call, and `training`."""
+
+    @functools.wraps(layer.call)
+    def call(*args, **kwargs):
+        return run(*args, **kwargs)
+
+    signature = inspect.signature(layer.call)
+    parameters = list(signature.parameters.values())
+    if "training" not in signature.parameters:
+        training = inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None)
+        last = [p for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD]
+        parameters = [*[p for p in parameters if p not in last], training, *last]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def _symbolic(arguments: Any) -> Any:
+    """Tensors as shapes and dtypes, by which Keras builds a layer."""
+
+    def symbolic(value):
+        is_tensor = tf.is_tensor(value) or isinstance(value, keras.KerasTensor)
+        return keras.KerasTensor(value.shape, keras.backend.standardize_dtype(value.dtype)) if is_tensor else value
+
+    return keras.tree.map_structure(symbolic, arguments)
+
+
+def _weights_of(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
+    """Path below the layer -> trainable weight."""
+    found: dict[str, keras.Variable] = {}
+    for variable in layer.trainable_variables:
+        path = variable.path.removeprefix(f"{layer.name}/")
+        found[path if path not in found else f"{path}_{len(found)}"] = variable
+    return found
+
+
+def _named(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+    """Names that are the same in every process: Keras numbers layers inside others, and so their paths, as it goes."""
+    found: dict[str, keras.Variable] = {}
+    for variable in variables:
+        again = sum(name.split(".")[0] == variable.name for name in found)
+        found[f"{variable.name}.{again}" if again else variable.name] = variable
+    return found
+
+
+def _choice(weights: Any) -> list[str] | Choice | None:
+    if isinstance(weights, dict):
+        weights = keras.saving.deserialize_keras_object(weights)
+    if weights is None or callable(weights):
+        return weights
+    if isinstance(weights, str) or not all(isinstance(name, str) for name in weights):
+        raise invalid("weights", "names of weights, as ['kernel', 'recurrent_kernel'], or a function", weights)
+    return list(weights)
