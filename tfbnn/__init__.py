@@ -13,6 +13,7 @@ from tfbnn._version import __version__
 if os.path.basename(sys.argv[0]) != "tfbnn":
     from tfbnn import layers, likelihoods, objectives, posteriors, priors
     from tfbnn.core.draws import Draws, load_draws
+    from tfbnn.layers import bayesianize
     from tfbnn.objectives import ElboTerms
     from tfbnn.prediction import Prediction
     from tfbnn.training import BayesianModel, select, train, train_many
@@ -26,6 +27,7 @@ _LAZY = {
     "load_draws": ("tfbnn.core.draws", "load_draws"),
     **{family: (f"tfbnn.{family}", None) for family in ("layers", "likelihoods", "objectives", "posteriors", "priors")},
     "active": ("tfbnn.active", None),
+    "bayesianize": ("tfbnn.layers", "bayesianize"),
     "calibration": ("tfbnn.calibration", None),
     "data": ("tfbnn.data", None),
     "decision": ("tfbnn.decision", None),
@@ -52,6 +54,7 @@ __all__ = [
     "Prediction",
     "Recipe",
     "__version__",
+    "bayesianize",
     "export_saved_model",
     "layers",
     "likelihoods",

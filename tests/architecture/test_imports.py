@@ -37,7 +37,8 @@ SEQUENCES = {
     "active",
     "report",
 }  # of steps: siblings may import each other
-PRODUCTS = {("evaluation", "scores")}  # the one module of a package that is made of its siblings, which none imports
+# The modules that are made of their siblings, which none of those imports.
+PRODUCTS = {("evaluation", "scores"), ("layers", "bayesianize")}
 
 
 # --- reading imports --------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Variational layers: op + posterior + prior + estimator; and dropout that stays on."""
 
 from tfbnn.layers.base import VariationalLayer
+from tfbnn.layers.bayesianize import bayesianize
 from tfbnn.layers.convolution import (
     Conv1DFlipout,
     Conv1DLocalReparameterization,
@@ -74,4 +75,5 @@ __all__ = [
     "MCDropout",
     "Variational",
     "VariationalLayer",
+    "bayesianize",
 ]
