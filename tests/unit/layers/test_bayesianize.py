@@ -161,6 +161,7 @@ def test_nested_models_shared_layers_several_inputs_and_outputs(tmp_path):
     x = [RNG.standard_normal((5, 3)).astype("f") for _ in range(2)]
     for own, plain in zip(without_scale(network)(x), model(x), strict=True):
         np.testing.assert_allclose(own, plain, atol=1e-6)
+    network, _ = tfbnn.bayesianize(model)
     trained = keras.Model(network.inputs, network.outputs[0])
     bayesian = tfbnn.BayesianModel(trained, tfbnn.likelihoods.Normal(num_targets=4), seed=1)
     bayesian.compile(keras.optimizers.Adam(0.01))
