@@ -4,8 +4,11 @@ from tfbnn.core.serialization import Family
 from tfbnn.priors.anchored_normal import AnchoredNormal
 from tfbnn.priors.base import Prior, WeightPrior
 from tfbnn.priors.empirical_bayes_normal import EmpiricalBayesNormal
+from tfbnn.priors.horseshoe import Horseshoe
+from tfbnn.priors.laplace import Laplace
 from tfbnn.priors.normal import Normal
 from tfbnn.priors.scale_mixture import ScaleMixture
+from tfbnn.priors.student_t import StudentT
 from tfbnn.priors.tfp_function import TFPFunction
 
 _FAMILY = Family(
@@ -13,8 +16,11 @@ _FAMILY = Family(
     {
         "AnchoredNormal": AnchoredNormal,
         "EmpiricalBayesNormal": EmpiricalBayesNormal,
+        "Horseshoe": Horseshoe,
+        "Laplace": Laplace,
         "Normal": Normal,
         "ScaleMixture": ScaleMixture,
+        "StudentT": StudentT,
     },
     from_callable=TFPFunction,
     base=Prior,
@@ -27,9 +33,12 @@ deserialize = _FAMILY.deserialize
 __all__ = [
     "AnchoredNormal",
     "EmpiricalBayesNormal",
+    "Horseshoe",
+    "Laplace",
     "Normal",
     "Prior",
     "ScaleMixture",
+    "StudentT",
     "TFPFunction",
     "WeightPrior",
     "deserialize",
