@@ -31,8 +31,8 @@ class Horseshoe(Prior):
     """w ~ Normal(0, (scale lambda)^2), lambda ~ HalfCauchy(1), each weight alone, lambda integrated out.
 
     Nearly all mass close to 0 and tails as Cauchy's: most weights are switched off, the others are left alone. The
-    density has no formula; TFP's approximation of its logarithm is used (within 2e-3 nats in a test), and the KL is Monte
-    Carlo.
+    density has no formula; TFP's approximation of its logarithm is used (within 2e-3 nats in a test), and the KL is
+    Monte Carlo.
 
     Args:
         scale: of all weights of a tensor, above 0; the smaller, the sparser.
