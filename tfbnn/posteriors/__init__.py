@@ -4,13 +4,24 @@ from tfbnn.core.serialization import Family
 from tfbnn.posteriors.base import GaussianWeightPosterior, Posterior, WeightPosterior
 from tfbnn.posteriors.deterministic import Deterministic
 from tfbnn.posteriors.full_covariance import FullCovariance
+from tfbnn.posteriors.low_rank import LowRank
+from tfbnn.posteriors.matrix_normal import MatrixNormal
 from tfbnn.posteriors.mean_field import MeanField
 from tfbnn.posteriors.pruned import Pruned
+from tfbnn.posteriors.radial import Radial
 from tfbnn.posteriors.tfp_function import TFPFunction
 
 _FAMILY = Family(
     "posterior",
-    {"MeanField": MeanField, "FullCovariance": FullCovariance, "Deterministic": Deterministic, "Pruned": Pruned},
+    {
+        "Deterministic": Deterministic,
+        "FullCovariance": FullCovariance,
+        "LowRank": LowRank,
+        "MatrixNormal": MatrixNormal,
+        "MeanField": MeanField,
+        "Pruned": Pruned,
+        "Radial": Radial,
+    },
     from_callable=TFPFunction,
     base=Posterior,
 )
@@ -23,9 +34,12 @@ __all__ = [
     "Deterministic",
     "FullCovariance",
     "GaussianWeightPosterior",
+    "LowRank",
+    "MatrixNormal",
     "MeanField",
     "Posterior",
     "Pruned",
+    "Radial",
     "TFPFunction",
     "WeightPosterior",
     "deserialize",
