@@ -46,8 +46,10 @@ class _MatrixNormalWeight(GaussianWeightPosterior):
         return MatrixNormalTensor(*self.parameters())
 
 
-def _factor(rho: keras.Variable, correlation: keras.Variable) -> tf.Tensor:
+def _factor(rho: keras.Variable, correlation: keras.Variable | None) -> tf.Tensor:
     """diag(softplus(rho)) (I + strictly lower triangle)."""
+    if correlation is None:
+        return tf.linalg.diag(positive(rho.value))
     lower = tf.linalg.set_diag(tf.linalg.band_part(correlation.value, -1, 0), tf.ones_like(rho.value))
     return positive(rho.value)[:, None] * lower
 
@@ -89,7 +91,7 @@ class MatrixNormal(Posterior):
         begin = keras.initializers.Constant(side_rho)
         factors = [
             (add_variable(layer, f"{name}_{side}_rho", (n,), begin),
-             add_variable(layer, f"{name}_{side}_correlation", (n, n), "zeros"))
+             add_variable(layer, f"{name}_{side}_correlation", (n, n), "zeros") if n > 1 else None)
             for side, n in sides.items()
         ]  # fmt: skip
         return _MatrixNormalWeight(name, shape, loc, *factors)

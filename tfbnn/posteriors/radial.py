@@ -33,14 +33,17 @@ class _RadialWeight(WeightPosterior):
     def sample(self, noise):
         """w = loc + scale eps / |eps| r, eps ~ Normal(0, I), r ~ Normal(0, 1)."""
         loc, scale = noise.shared(f"{self.name}/parameters", self.parameters)
-        return loc + scale * _direction(noise.normal(self.name, self.shape)) * noise.normal(f"{self.name}/radius", [])
+        direction = _direction(noise.normal(self.name, self.shape), len(self.shape))
+        return loc + scale * direction * noise.normal(f"{self.name}/radius", [])
 
     def distribution(self):
         return RadialNormal(*self.parameters())
 
 
-def _direction(eps: tf.Tensor) -> tf.Tensor:
-    return eps * tf.math.rsqrt(tf.maximum(tf.reduce_sum(tf.square(eps)), TINY))
+def _direction(eps: tf.Tensor, rank: int) -> tf.Tensor:
+    """eps / |eps| over the last `rank` axes."""
+    squares = tf.reduce_sum(tf.square(eps), axis=list(range(-rank, 0)), keepdims=True)
+    return eps * tf.math.rsqrt(tf.maximum(squares, TINY))
 
 
 @register
@@ -100,7 +103,7 @@ class RadialNormal(tfd.Distribution):
         loc, scale = self.moments
         eps = tf.random.stateless_normal([n, *loc.shape], of_direction)
         r = tf.random.stateless_normal([n, *[1] * len(loc.shape)], of_radius)
-        return loc + scale * tf.map_fn(_direction, eps) * r
+        return loc + scale * _direction(eps, len(loc.shape)) * r
 
     def _log_prob(self, w):
         loc, scale = self.moments
