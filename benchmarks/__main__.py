@@ -24,6 +24,7 @@ NAMES = {
     "referral": "error and cost where the least certain rows are referred, beside logistic regression",
     "diabetes": "the recipe's error, coverage and KL on random splits, beside ridge regression",
     "evaluation": "the pictures of docs/evaluation.md",
+    "layers": "LeNet-5 and an LSTM with posteriors beside plain ones: training steps and draws",
     "tables": "the tables of docs/layers.md, from the docstrings",
 }
 
