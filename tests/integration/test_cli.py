@@ -695,7 +695,7 @@ def test_labels_that_were_not_given_back_are_not_written_over(command, monkeypat
     assert "holds 1 label and is left as it is" in out
     assert "--labels saved_models/clinic.active/to_label.csv" in out
     (command.folder / "told.csv").write_text(f"pool_row,outcome\n{filled['pool_row'][1]},well\n")
-    assert "holds. Received: other labels" in command.is_refused(
+    assert "holds. Received: 'other labels'" in command.is_refused(
         "active", recipe, "--pool", pool, "--labels", "told.csv"
     )
     assert written.read_bytes() == before

@@ -38,7 +38,7 @@ def test_scores_have_their_words_and_ends():
         ["  if all were 'grant'", "1.50"],
     ]
     assert scores_in_words({"coverage": 0.9}, 0.9) == [["90% intervals that hold the target", "90.0%"]]
-    assert all("{" not in text.format(level=0.9, target="y", action="a") for text in SCORES.values())
+    assert all("{" not in text.format(level=0.9, target="y", action="a", loss="l") for text in SCORES.values())
 
 
 def test_cells_and_spreads():
