@@ -98,6 +98,7 @@ CASES = [
     Case("layer", layers.DenseLocalReparameterization, lambda: layers.DenseLocalReparameterization(4, "tanh", seed=1)),
     Case("layer", layers.DenseReparameterization, lambda: layers.DenseReparameterization(4, "tanh", seed=1)),
     Case("layer", layers.DenseVariational, lambda: layers.DenseVariational(4, activation="tanh", seed=1)),
+    Case("layer", layers.Variational, lambda: layers.Variational(keras.layers.Dense(4, "tanh", **GLOROT), seed=1)),
     Case("layer", layers.MCDropout, lambda: layers.MCDropout(0.4, seed=1)),
     Case("layer", layers.ConcreteDropout, lambda: concrete_dropout(keras.layers.Dense(4, "tanh", **GLOROT))),
     Case("layer", layers.DenseFlipout, lambda: layers.DenseFlipout(4, use_bias=False, seed=1), "no bias"),

@@ -150,8 +150,8 @@ class Variational(VariationalLayer):
         return self.layer.compute_mask(*args, **kwargs)
 
     def get_build_config(self):
-        """That of the layer."""
-        return {"layer": self.layer.get_build_config()}
+        """That of the layer; None where it is not built."""
+        return {"layer": self.layer.get_build_config()} if self.built else None
 
     def build_from_config(self, config):
         """Builds the layer, then what q has beside its weights."""
