@@ -51,8 +51,10 @@ def _of_normals(loc: np.ndarray, scale: np.ndarray, y: np.ndarray) -> np.ndarray
 
 def _of_few(loc: np.ndarray, scale: np.ndarray, y: np.ndarray) -> np.ndarray:
     to_y = expected_distance(y - loc, scale**2).mean(axis=0)
-    apart = expected_distance(loc[:, None] - loc[None], scale[:, None] ** 2 + scale[None] ** 2)
-    return to_y - 0.5 * apart.mean(axis=(0, 1))
+    i, j = np.triu_indices(len(loc), 1)  # each pair once: A is even in d
+    pairs = expected_distance(loc[i] - loc[j], scale[i] ** 2 + scale[j] ** 2).sum(axis=0)
+    own = expected_distance(np.zeros_like(loc), 2.0 * scale**2).sum(axis=0)
+    return to_y - 0.5 * (2.0 * pairs + own) / len(loc) ** 2
 
 
 def _of_samples(z: np.ndarray, y: np.ndarray) -> np.ndarray:
