@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import abc
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfbnn.core.checks import invalid
 from tfbnn.core.noise import Noise
@@ -88,6 +91,15 @@ def add_variable(layer: keras.layers.Layer, name: str, shape: tuple[int, ...], i
     return layer.add_weight(
         name=name, shape=shape, initializer=keras.initializers.get(initializer), dtype="float32", autocast=False
     )
+
+
+def properties_of_one_tensor(names: Sequence[str]) -> dict[str, Any]:
+    """What TFP asks of its subclasses (else it warns): all axes of these parameters are of the event, one tensor."""
+    return {name: tfp.util.ParameterProperties(event_ndims=functools.partial(_rank_of, name)) for name in names}
+
+
+def _rank_of(name: str, distribution: Any) -> int:
+    return len(distribution.parameters[name].shape)
 
 
 def initializer_argument(where: str, initializer: Any) -> Any:

@@ -20,6 +20,7 @@ from tfbnn.posteriors.base import (
     Posterior,
     add_variable,
     initializer_argument,
+    properties_of_one_tensor,
 )
 
 MAX_WEIGHTS = 8192  # 4 x 8192^2 bytes = 256 MiB, which an optimizer holds three to four times
@@ -121,6 +122,10 @@ class FullCovarianceNormal(tfd.TransformedDistribution):
         flat = tfd.MultivariateNormalTriL(tf.reshape(loc, [-1]), scale_tril)
         bijector = tfp.bijectors.Reshape(event_shape_out=loc.shape, event_shape_in=[loc.shape.num_elements()])
         super().__init__(flat, bijector, parameters=parameters)
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return properties_of_one_tensor(("loc", "scale_tril"))
 
 
 @tfd.RegisterKL(FullCovarianceNormal, tfd.Independent)

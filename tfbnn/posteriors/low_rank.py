@@ -14,7 +14,14 @@ from tfbnn.core.checks import factory_argument, finite_number, invalid, positive
 from tfbnn.core.positive import positive
 from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import gaussian_parameters
-from tfbnn.posteriors.base import INITIAL_RHO, Posterior, WeightPosterior, add_variable, initializer_argument
+from tfbnn.posteriors.base import (
+    INITIAL_RHO,
+    Posterior,
+    WeightPosterior,
+    add_variable,
+    initializer_argument,
+    properties_of_one_tensor,
+)
 
 
 class _LowRankWeight(WeightPosterior):
@@ -108,6 +115,10 @@ class LowRankNormal(tfd.TransformedDistribution):
         )
         bijector = tfp.bijectors.Reshape(event_shape_out=loc.shape, event_shape_in=[loc.shape.num_elements()])
         super().__init__(flat, bijector, parameters=parameters)
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return properties_of_one_tensor(("loc", "scale", "directions"))
 
 
 @tfd.RegisterKL(LowRankNormal, tfd.Independent)

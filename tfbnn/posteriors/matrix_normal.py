@@ -20,6 +20,7 @@ from tfbnn.posteriors.base import (
     Posterior,
     add_variable,
     initializer_argument,
+    properties_of_one_tensor,
 )
 
 MAX_SIDE = 4096  # of a kernel: its factor alone is 64 MiB
@@ -113,6 +114,10 @@ class MatrixNormalTensor(tfd.TransformedDistribution):
         matrix = tfd.MatrixNormalLinearOperator(self.moments[0], *scales)
         bijector = tfp.bijectors.Reshape(event_shape_out=loc.shape, event_shape_in=[rows, columns])
         super().__init__(matrix, bijector, parameters=parameters)
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return properties_of_one_tensor(("loc", "row_scale", "column_scale"))
 
 
 @tfd.RegisterKL(MatrixNormalTensor, tfd.Independent)

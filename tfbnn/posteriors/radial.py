@@ -15,7 +15,14 @@ from tfbnn.core.checks import finite_number
 from tfbnn.core.positive import positive
 from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import gaussian_parameters
-from tfbnn.posteriors.base import INITIAL_RHO, Posterior, WeightPosterior, add_variable, initializer_argument
+from tfbnn.posteriors.base import (
+    INITIAL_RHO,
+    Posterior,
+    WeightPosterior,
+    add_variable,
+    initializer_argument,
+    properties_of_one_tensor,
+)
 
 TINY = 1e-30
 
@@ -121,6 +128,10 @@ class RadialNormal(tfd.Distribution):
         half_normal = 0.5 * math.log(2.0 / math.pi) - 0.5
         constant = half_normal - self._log_sphere() - (self.size - 1.0) * mean_log_r
         return tf.reduce_sum(tf.math.log(self.moments[1])) - constant
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return properties_of_one_tensor(("loc", "scale"))
 
 
 @tfd.RegisterKL(RadialNormal, tfd.Independent)

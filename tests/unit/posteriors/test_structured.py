@@ -112,6 +112,14 @@ def test_priors_without_a_formula_are_sampled(family):
     assert np.isfinite(layer.kl_divergence())
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, "FullCovariance"])
+def test_tfp_is_told_of_the_parameters_and_does_not_warn(family):
+    q = layer_of(FAMILIES.get(family, family)).weight_posteriors[0].distribution()
+    assert "_parameter_properties" in vars(type(q))
+    assert (q.batch_shape, q.event_shape) == ((), SHAPE)
+    assert q.copy().event_shape == SHAPE
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_estimators_that_need_independent_weights_refuse_them(family):
     with pytest.raises(InvalidInput, match="factorised Gaussian"):
