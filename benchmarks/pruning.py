@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks pruning", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that holds mnist/")
     parser.add_argument("--units", type=timing.positive, default=400, help="U, of both hidden layers")
-    parser.add_argument("--epochs", type=timing.positive, default=150)
+    parser.add_argument("--epochs", type=timing.positive, default=300)
     parser.add_argument("--beta", type=float, default=0.25, help="weight of the KL; 1 is the ELBO")
     parser.add_argument("--rows", type=timing.positive, default=60_000, help="only the first so many training images")
     parser.add_argument("--samples", type=timing.positive, default=100, help="draws that are averaged over")
