@@ -311,3 +311,13 @@ def test_conformal_intervals_are_compared_on_random_splits(load, folder, tmp_pat
 def test_sets_too_small_to_calibrate_on_are_told(load, folder, capsys):
     with pytest.raises(SystemExit, match="45 rows or more"):
         load("conformal").main(["--data", str(folder), "--sets", folder.name])
+
+
+# --- the tables of the docs -------------------------------------------------------------------------------------------
+
+
+def test_the_tables_of_layers_are_those_of_the_docstrings(load):
+    tables = load("tables")
+    page = tables.PAGE.read_text(encoding="utf-8")
+    assert tables.with_tables(page) == page, "python -m benchmarks tables"
+    assert page.count("| `") > 40

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import tables
-
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -40,9 +38,3 @@ def test_the_code_of_a_page_runs(page, tmp_path):
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-
-
-def test_the_tables_of_layers_are_those_of_the_docstrings():
-    page = tables.PAGE.read_text(encoding="utf-8")
-    assert tables.with_tables(page) == page, "python -m benchmarks tables"
-    assert page.count("| `") > 40

@@ -188,7 +188,7 @@ class VariationalLayer(keras.layers.Layer):
                 f"layer {self.name}",
                 "a layer that the network calls once, because its estimator gives every call other weights",
                 f"a {type(self).__name__} that is called again",
-                "Use the Reparameterization layer of that op, whose one draw of the weights serves all calls.",
+                f"Use {_of_one_draw(type(self).__name__)}, whose one draw of the weights serves all calls.",
             )
 
     def _settle_kl(self, noise: Noise, training: bool) -> None:
@@ -306,6 +306,11 @@ class KernelAndBias(Bilinear):
 def plus_bias(outputs: tf.Tensor, x: Sequence[tf.Tensor], w: Sequence[tf.Tensor]) -> tf.Tensor:
     """The end of every op: 1 bias more, where w is [kernel, bias] and x is [inputs, ones]."""
     return outputs + x[1] * tf.cast(w[1], x[1].dtype) if len(w) == 2 else outputs
+
+
+def _of_one_draw(name: str) -> str:
+    """The layer of that op whose estimator is reparameterization."""
+    return name.replace("LocalReparameterization", "").replace("Flipout", "") + "Reparameterization"
 
 
 def _refuse_missing_kl_weight(layer: VariationalLayer) -> None:
