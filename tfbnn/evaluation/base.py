@@ -47,8 +47,9 @@ def mean_of(values: Any) -> Statistic:
 
 
 def share_of(happened: Any) -> Statistic:
-    """The share of the rows in which something happened, [B]."""
-    return Statistic(np.mean, (np.asarray(happened, np.float64).reshape(-1),), is_share=True)
+    """The share of what happened, [B] or [B, T]."""
+    values = np.asarray(happened, np.float64)
+    return Statistic(np.mean, (values.reshape(len(values), -1),), is_share=True)
 
 
 def root_mean_of(values: Any) -> Statistic:

@@ -106,7 +106,7 @@ def score_intervals(
 
 def _estimate(part: Statistic, confidence: float, replicates: int, seed: int) -> Estimate:
     if part.is_share and part.value() in (0.0, 1.0):
-        return exact_interval(part.rows[0], confidence)
+        return exact_interval(part.rows[0][:, 0], confidence)  # all are alike, and a row of many targets counts once
     if len(part.rows[0]) == 1:
         return Estimate(part.value(), np.nan, np.nan)
     return with_interval(part.of, *part.rows, level=confidence, replicates=replicates, seed=seed, centred=part.centred)
@@ -179,7 +179,7 @@ def _of_regression(prediction: Prediction, y: np.ndarray, level: float, detail: 
         "rmse": root_mean_of(error**2),
         "mae": mean_of(np.abs(error)),
         "crps": mean_of(crps(prediction, y)),
-        "coverage": mean_of((lower <= y) & (y <= upper)),
+        "coverage": share_of((lower <= y) & (y <= upper)),
         "interval_width": mean_of(upper - lower),
         "interval_score": mean_of(interval_score(lower, upper, y, level)),
     }

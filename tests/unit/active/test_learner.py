@@ -176,6 +176,14 @@ def test_answers_that_cannot_be_are_refused(positions, labels, told):
     assert learner.num_labels == 3
 
 
+def test_a_label_that_was_wrong_is_replaced_where_that_is_said():
+    learner = active.ActiveLearner(Threshold, POOL, START)
+    [row] = learner.ask(1)
+    learner.tell([row], [0])
+    learner.tell([row], [1], correct=True)
+    assert learner.answers == {row: 1}
+
+
 def test_labels_at_the_start_must_fit_their_rows():
     with pytest.raises(InvalidInput, match="as many labels as rows"):
         active.ActiveLearner(Threshold, POOL, (START[0], [0]))

@@ -119,6 +119,10 @@ def test_the_decision_of_least_expected_cost_is_cheapest_where_probabilities_are
         (lambda: CostMatrix({}, 0.1), "`costs`"),
         (lambda: CostMatrix({"a": [1, 2]}, 0.9), "`refer`.*more than the least.*Every row"),
         (lambda: CostMatrix({"a": 3}, 0.1), "`costs.a`"),
+        (lambda: CostMatrix({"a": [0, 1]}, 1.0), "`refer`.*less than the largest.*No row"),
+        (lambda: Referral("error_probability", 0.5)(of_two(np.array([0.5]))), "`threshold`.*below 0.5.*No row"),
+        (lambda: Referral("predictive_entropy", 0.7)(of_two(np.array([0.5]))), "`threshold`.*below 0.6931.*No row"),
+        (lambda: refer_share(of_two(np.linspace(0.5, 0.9, 20)), 0.9999), "`refer`.*leaves a calibration row"),
     ],
 )
 def test_mistakes(make, told):

@@ -172,6 +172,19 @@ def test_what_decisions_cost_has_an_interval_too():
     assert (found["cost"].upper - found["cost"].lower) / (2 * 1.96) == pytest.approx(cost.std() / np.sqrt(60), rel=0.15)
 
 
+def test_a_share_of_rows_that_are_all_alike_has_an_exact_interval():
+    """36 rows without a miss: the rate of misses may be 1 - (0.025)^(1/36); a bootstrap would tell 0."""
+    lowest = 0.025 ** (1 / 36)
+    wide = Prediction(np.tile([0.0, 9.0], [1, 36, 1]), likelihoods.Normal())
+    sure = Prediction(np.tile([0.0, 9.0], [1, 36, 1]), likelihoods.Categorical(2))
+    for prediction, y, name in ((wide, np.zeros(36), "coverage"), (sure, np.ones(36, int), "accuracy")):
+        found = score_intervals(prediction, y, replicates=10)[name]
+        assert (found.value, found.upper) == (1.0, 1.0)
+        assert found.lower == pytest.approx(lowest)
+    one = Prediction(np.tile([0.0, 9.0], [1, 1, 1]), likelihoods.Normal())
+    assert score_intervals(one, [1.0])["rmse"].ends == []
+
+
 def test_the_parts_of_the_brier_score_are_those_of_its_decomposition():
     classes = Prediction(RNG.normal(0, 2, [20, 80, 3]), likelihoods.Categorical(3))
     y = RNG.integers(0, 3, 80)
