@@ -13,7 +13,7 @@ Each is a function (op, x, q, noise) -> y.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -45,9 +45,8 @@ def local_reparameterization(op: Op, x: Sequence[tf.Tensor], q: Sequence[WeightP
     Reference: Kingma, Salimans & Welling 2015, equation 6.
     """
     loc, variance = noise.shared("moments", lambda: _moments(q))
-    mean = op(x, loc)
-    stddev = tf.sqrt(tf.maximum(op(_squares(x), variance), TINY))
-    return mean + tf.cast(stddev, mean.dtype) * tf.cast(noise.normal_per_row("outputs", mean), mean.dtype)
+    mean, stddev = noise.shared("outputs", lambda: _moments_of_outputs(op, x, loc, variance), of=x)
+    return mean + stddev * tf.cast(noise.normal_per_row("outputs", mean), mean.dtype)
 
 
 def flipout(op: Op, x: Sequence[tf.Tensor], q: Sequence[WeightPosterior], noise: Noise) -> tf.Tensor:
@@ -72,6 +71,11 @@ def _gaussian(q: Sequence[WeightPosterior]) -> tuple[list[tf.Tensor], list[tf.Te
 def _moments(q: Sequence[WeightPosterior]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     loc, scale = _gaussian(q)
     return loc, [tf.square(s) for s in scale]
+
+
+def _moments_of_outputs(op: Op, x: Sequence[tf.Tensor], loc: Any, variance: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    mean = op(x, loc)
+    return mean, tf.cast(tf.sqrt(tf.maximum(op(_squares(x), variance), TINY)), mean.dtype)
 
 
 def _squares(x: Sequence[tf.Tensor]) -> list[tf.Tensor]:

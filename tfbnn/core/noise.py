@@ -81,8 +81,14 @@ class Noise(abc.ABC):
             rows = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]  # static wherever it can be
         return self.uniform(name, [rows, *[1] * (len(inputs.shape) - 2), inputs.shape[-1]])
 
-    def shared(self, name: str, compute: Callable[[], Any]) -> Any:
-        """`compute()`, done once for all draws where many draws are made; it must not depend on noise."""
+    def shared(self, name: str, compute: Callable[[], Any], of: Sequence[tf.Tensor] = ()) -> Any:
+        """`compute()`, done once for all draws where many draws are made; it must not itself depend on noise.
+
+        Args:
+            name: of the result, within the layer.
+            compute: makes it.
+            of: what it is made of beside weights; where that differs from draw to draw, so does the result.
+        """
         return compute()
 
 
@@ -346,6 +352,7 @@ class Plan:
         self.in_common: dict[tuple[int, str], Any] = {}
         self.calls: Counter[int] = Counter()
         self.batch_sizes: dict[int, int | None] = {}
+        self._stand_ins: set[str] = set()  # names of ops
 
     @classmethod
     def of(cls, call: Callable[[Any], Any], x: Any, layers: Sequence[keras.layers.Layer], coupling: str) -> Plan:
@@ -364,6 +371,28 @@ class Plan:
     def coupling_of(self, index: int) -> str | None:
         """How layer number `index` must couple rows."""
         return "coherent" if index in self.whole_draws else self.coupling
+
+    def stand_in(self, value: tf.Tensor) -> tf.Tensor:
+        """`value` in place of noise: what is computed from it differs from draw to draw."""
+        if not tf.executing_eagerly():
+            value = tf.identity(value)
+            self._stand_ins.add(value.op.name)
+        return value
+
+    def is_common(self, index: int, tensors: Sequence[tf.Tensor]) -> bool:
+        """Whether what layer number `index` was given is the same in all draws, as far as the graph tells."""
+        if self.coupling_of(index) is None or index in self.whole_draws or tf.executing_eagerly():
+            return False
+        graph, seen = tf.compat.v1.get_default_graph(), set[str]()
+        waiting = [tensor.op for tensor in tensors if tf.is_symbolic_tensor(tensor)]
+        while waiting:
+            op = waiting.pop()
+            if op.graph is not graph or op.name in self._stand_ins:
+                return False
+            if op.name not in seen:
+                seen.add(op.name)
+                waiting += [tensor.op for tensor in op.inputs]
+        return True
 
     @property
     def follows_weights(self) -> bool:
@@ -430,16 +459,16 @@ class _Planned(Noise):
     def normal(self, name, shape):
         shape = _static(name, shape)
         self._plan.requests[self._index, name] = _request_of_bits(shape, standard_normal)
-        return tf.zeros(shape)
+        return self._plan.stand_in(tf.zeros(shape))
 
     def uniform(self, name, shape):
         shape = _static(name, shape)
         self._plan.requests[self._index, name] = _request_of_bits(shape, unit_interval)
-        return tf.fill(shape, 0.5)
+        return self._plan.stand_in(tf.fill(shape, 0.5))
 
     def sample(self, name, distribution):
         self._plan.requests[self._index, name] = Request(lambda count, seed: distribution.sample(count, seed=seed))
-        return tf.zeros(distribution.batch_shape + distribution.event_shape, distribution.dtype)
+        return self._plan.stand_in(tf.zeros(distribution.batch_shape + distribution.event_shape, distribution.dtype))
 
     def normal_per_row(self, name, outputs):
         self._plan.batch_sizes[self._index] = outputs.shape[0]
@@ -457,7 +486,9 @@ class _Planned(Noise):
             )
         return uniforms
 
-    def shared(self, name, compute):
+    def shared(self, name, compute, of=()):
+        if len(of) and not self._plan.is_common(self._index, of):
+            return compute()
         return self._plan.in_common.setdefault((self._index, name), compute())
 
 
@@ -516,6 +547,6 @@ class Tape(Noise):
             return distribution.sample(seed=seed_of_tensor(self._seed, self._index, name))
         return self._read(name)
 
-    def shared(self, name, compute):
+    def shared(self, name, compute, of=()):
         key = (self._index, name)
         return self._in_common[key] if key in self._in_common else compute()

@@ -134,6 +134,10 @@ class VariationalLayer(keras.layers.Layer):
         """q of each tensor, in the order of the op."""
         return [term.q for term in self.weight_terms]
 
+    def sample_weights(self, noise: Noise) -> list[tf.Tensor]:
+        """One draw of each tensor, in the order of the op."""
+        return [q.sample(noise) for q in self.weight_posteriors]
+
     def kl_divergence(self, noise: Noise | None = None) -> tf.Tensor:
         """KL(q || p) of all weights of the layer: scalar float32, nats, summed, not scaled by anything.
 
@@ -166,8 +170,9 @@ class VariationalLayer(keras.layers.Layer):
         q, noise = self.weight_posteriors, self._noise()
         self._settle_kl(noise, training)
         self._tell_log_ratio(noise)
+        x = same_for_all_draws(noise, x)
         if all(posterior.is_point for posterior in q):
-            return op(x, [posterior.sample(noise) for posterior in q])
+            return op(x, self.sample_weights(noise))
         if noise.coupling is None:
             self._refuse_second_call(noise)
             return self.estimator(op, x, q, noise)
@@ -301,6 +306,11 @@ class KernelAndBias(Bilinear):
             "bias_prior_fn": priors.serialize(self.bias_prior_fn),
             "bias_divergence_fn": divergence_config("bias_divergence_fn", self.bias_divergence_fn),
         }
+
+
+def same_for_all_draws(noise: Noise, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The inputs; where no noise came before them, those that were computed once for all draws."""
+    return noise.shared("inputs", lambda: inputs, of=inputs)
 
 
 def plus_bias(outputs: tf.Tensor, x: Sequence[tf.Tensor], w: Sequence[tf.Tensor]) -> tf.Tensor:

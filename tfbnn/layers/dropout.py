@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfbnn.core.checks import check_share, invalid, positive_number
 from tfbnn.core.noise import Noise, check_seed, noise_for
 from tfbnn.core.serialization import register
-from tfbnn.layers.base import VariationalLayer
+from tfbnn.layers.base import VariationalLayer, same_for_all_draws
 
 WITH_KERNEL = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
@@ -56,8 +56,9 @@ class MCDropout(keras.layers.Layer):
 
     def call(self, inputs):
         """[B, ..., D] -> [B, ..., D], one draw."""
-        inputs = tf.cast(inputs, self.compute_dtype)
-        uniforms = noise_for(self, self.seed_generator).uniform_per_row("mask", inputs)
+        noise = noise_for(self, self.seed_generator)
+        (inputs,) = same_for_all_draws(noise, [tf.cast(inputs, self.compute_dtype)])
+        uniforms = noise.uniform_per_row("mask", inputs)
         kept = tf.cast(uniforms < 1.0 - self.rate, inputs.dtype)
         return inputs * (kept / (1.0 - self.rate))
 
@@ -145,7 +146,7 @@ class ConcreteDropout(VariationalLayer):
         """[B, ..., D] -> what `layer` makes of it, one draw."""
         noise = self._noise()
         self._settle_kl(noise, bool(training))
-        inputs = tf.cast(inputs, self.compute_dtype)
+        (inputs,) = same_for_all_draws(noise, [tf.cast(inputs, self.compute_dtype)])
         uniforms = noise.uniform_per_row("mask", inputs)
         kept = self._relaxed(uniforms) if noise.coupling is None else tf.cast(uniforms < self._keep_rate, tf.float32)
         return self.layer(inputs * tf.cast(kept / self._keep_rate, inputs.dtype))

@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from tfbnn import estimators, posteriors, priors
 from tfbnn.core.checks import invalid
+from tfbnn.core.noise import Noise
 from tfbnn.core.serialization import register, serialize_function
 from tfbnn.core.traversal import sublayers
-from tfbnn.layers.base import VariationalLayer, check_divergence, divergence_config
+from tfbnn.layers.base import VariationalLayer, check_divergence, divergence_config, same_for_all_draws
 
 Choice = Callable[[str, keras.Variable], bool]
 
@@ -122,6 +123,7 @@ class Variational(VariationalLayer):
         noise = self._noise()
         self._settle_kl(noise, bool(training))
         self._tell_log_ratio(noise)
+        args, kwargs = _same_for_all_draws(noise, (args, kwargs))
         if "training" in inspect.signature(self.layer.call).parameters:
             kwargs["training"] = training
         drawn = [
@@ -211,6 +213,12 @@ def _with_signature_of(layer: keras.layers.Layer, run: Callable) -> Callable:
         parameters = [*[p for p in parameters if p not in last], training, *last]
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return call
+
+
+def _same_for_all_draws(noise: Noise, arguments: Any) -> Any:
+    parts = keras.tree.flatten(arguments)
+    tensors = iter(same_for_all_draws(noise, [part for part in parts if tf.is_tensor(part)]))
+    return keras.tree.pack_sequence_as(arguments, [next(tensors) if tf.is_tensor(part) else part for part in parts])
 
 
 def _symbolic(arguments: Any) -> Any:

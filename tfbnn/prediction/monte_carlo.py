@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,10 @@ from tfbnn.core.draws import Draws
 from tfbnn.core.noise import COUPLINGS, DRAWS_PER_BLOCK, Plan, check_seed, fold_in, noise_scope, seed_pair
 from tfbnn.core.serialization import register
 from tfbnn.core.traversal import sublayers
+from tfbnn.layers.base import VariationalLayer
+from tfbnn.layers.convolution import Convolution
+from tfbnn.layers.variational import Variational
+from tfbnn.prediction.convolutions import ConvolutionalHead
 from tfbnn.prediction.prediction import Prediction
 
 DEFAULT_SAMPLES = 100
@@ -61,8 +65,10 @@ class NetworkDraws(Draws):
         return predict_distribution(self, x, num_samples, seed, coupling)
 
     def _forward(self, x: Any) -> tf.Tensor:
-        outputs = self.likelihood.check_outputs(self.network(x, training=False))
-        return self.likelihood(tf.cast(outputs, tf.float32))
+        return self._complete(self.network(x, training=False))
+
+    def _complete(self, outputs: tf.Tensor) -> tf.Tensor:
+        return self.likelihood(tf.cast(self.likelihood.check_outputs(outputs), tf.float32))
 
     def drawn(self, seed: tf.Tensor, block: tf.Tensor) -> list[tuple[keras.Variable, tf.Tensor]]:
         """Variables that differ from draw to draw, each with its values in the draws of a block.
@@ -79,24 +85,36 @@ class NetworkDraws(Draws):
     def _make_block(self, x: Any, seed: tf.Tensor, coupling: str) -> Callable[[tf.Tensor], tf.Tensor]:
         """What makes the draws of a block, [DRAWS_PER_BLOCK, B, P'], from its number; what all share is done once."""
         plan = Plan.of(self._forward, x, sublayers(self.network), coupling)
-        return lambda block: self._block(x, plan, seed, block)
+        head = ConvolutionalHead.of(self.network, [variable for variable, _ in self.drawn(seed, tf.constant(0))])
+        if head is not None:
+            x = head.before(x)
+        return lambda block: self._block(x, plan, head, seed, block)
 
-    def _block(self, x: Any, plan: Plan, seed: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+    def _block(
+        self, x: Any, plan: Plan, head: ConvolutionalHead | None, seed: tf.Tensor, block: tf.Tensor
+    ) -> tf.Tensor:
         """Draws block * DRAWS_PER_BLOCK ..., all through the network at once: [DRAWS_PER_BLOCK, B, P']."""
-        drawn = self.drawn(seed, block)
+        drawn, noise = self.drawn(seed, block), plan.draw_block(seed, block)
         variables = [variable for variable, _ in drawn]
+        behind = [] if head is None else [head(x, _convolutions_of_draws(head, plan, noise, drawn))]
+
+        def forward(behind):
+            return self._forward(x) if head is None else self._complete(head.after(*behind))
 
         def one_draw(numbered):
-            number, values, noise = numbered
+            number, values, noise, behind = numbered
             if not variables:
                 with noise_scope(plan.tape(noise)):
-                    return self._forward(x)
+                    return forward(behind)
             own = plan.tape_of_own_weights(noise, fold_in(seed, number))
             with keras.StatelessScope(list(zip(variables, values, strict=True))), noise_scope(own):
-                return self._forward(x)
+                return forward(behind)
 
         numbers = block * DRAWS_PER_BLOCK + tf.range(DRAWS_PER_BLOCK)
-        return tf.vectorized_map(one_draw, (numbers, [values for _, values in drawn], plan.draw_block(seed, block)))
+        draws = (numbers, [values for _, values in drawn], noise, behind)
+        if draws_loop(sublayers(self.network) if head is None else head.rest, variables):
+            return tf.map_fn(one_draw, draws, fn_output_signature=tf.float32)
+        return tf.vectorized_map(one_draw, draws)
 
     def _assert_enough(self, end: tf.Tensor) -> list[tf.Operation]:
         if self.num_draws is None:
@@ -171,6 +189,49 @@ def predict_distribution(
     chunks = [apply(_rows(x, i), *seeds).numpy() for i in range(0, num_rows, ROWS_PER_CALL)]
     parameters = np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0]
     return Prediction(parameters, draws.likelihood, getattr(draws, "metadata", {}))
+
+
+_LOOPED = (
+    keras.layers.RNN, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose, keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D, keras.layers.SeparableConv1D, keras.layers.SeparableConv2D,
+)  # fmt: skip
+
+
+def _convolutions_of_draws(
+    head: ConvolutionalHead, plan: Plan, noise: Any, drawn: Sequence[tuple[keras.Variable, tf.Tensor]]
+) -> dict[int, list[tf.Tensor]]:
+    """id of each convolution of the head -> its weights in the draws of a block, each [DRAWS_PER_BLOCK, ...]."""
+    values = {id(variable): given for variable, given in drawn}
+
+    def weights(layer):
+        if not isinstance(layer, VariationalLayer):
+            return [values[id(variable)] for variable in layer.variables]
+        return tf.vectorized_map(lambda noise: layer.sample_weights(plan.tape(noise).for_layer(layer)), noise)
+
+    return {id(layer): weights(layer) for layer in head.convolutions}
+
+
+def draws_loop(layers: Sequence[keras.layers.Layer], drawn: Sequence[keras.Variable] = ()) -> bool:
+    """Whether draws go through the layers one by one, several at a time on the cores, not stacked in one operation.
+
+    `tf.vectorized_map` has no convolution of many kernels and no loop over time steps of many: it would run those draw
+    by draw, and move the stacked activations through memory between all other operations.
+
+    Args:
+        layers: of a network.
+        drawn: variables that differ from draw to draw, beside what the layers draw themselves.
+    """
+    own = {id(variable) for variable in drawn}
+    return any(_loops(layer, own) for layer in layers)
+
+
+def _loops(layer: keras.layers.Layer, drawn: set[int]) -> bool:
+    if isinstance(layer, Variational):
+        return any(isinstance(inner, _LOOPED) for inner in sublayers(layer.layer))
+    if isinstance(layer, Convolution):
+        return not all(q.is_point for q in layer.weight_posteriors)
+    return isinstance(layer, _LOOPED) and any(id(variable) in drawn for variable in layer.variables)
 
 
 def _check_shapes(draws: Draws, x: Any) -> None:
