@@ -38,7 +38,7 @@ SEQUENCES = {
     "report",
 }  # of steps: siblings may import each other
 # The modules that are made of their siblings, which none of those imports.
-PRODUCTS = {("evaluation", "scores"), ("layers", "bayesianize")}
+PRODUCTS = {("evaluation", "scores"), ("layers", "bayesianize"), ("layers", "sngp")}
 
 
 # --- reading imports --------------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ from tfbnn.layers.einsum_dense import (
     EinsumDenseReparameterization,
 )
 from tfbnn.layers.embedding import EmbeddingReparameterization
+from tfbnn.layers.last_layer import VariationalLastLayer
+from tfbnn.layers.sngp import RandomFeatures, sngp
 from tfbnn.layers.variational import Variational
 
 __all__ = [
@@ -73,7 +75,10 @@ __all__ = [
     "EinsumDenseReparameterization",
     "EmbeddingReparameterization",
     "MCDropout",
+    "RandomFeatures",
     "Variational",
+    "VariationalLastLayer",
     "VariationalLayer",
     "bayesianize",
+    "sngp",
 ]

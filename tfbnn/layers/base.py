@@ -46,6 +46,40 @@ def log_ratios_of_draws() -> Iterator[dict[int, tf.Tensor]]:
         _LOG_RATIOS.reset(token)
 
 
+@dataclasses.dataclass
+class OutputMoments:
+    """Mean and variance, float32 [B, U], of `outputs`, which are a draw of them; None where nobody told them."""
+
+    outputs: Any = None
+    mean: Any = None
+    variance: Any = None
+
+
+_MOMENTS: ContextVar[OutputMoments | None] = ContextVar("tfbnn_output_moments", default=None)
+
+
+@contextlib.contextmanager
+def moments_of_outputs() -> Iterator[OutputMoments]:
+    """A network called inside tells the moments of its outputs, where it ends with a layer that knows their law."""
+    token = _MOMENTS.set(found := OutputMoments())
+    try:
+        yield found
+    finally:
+        _MOMENTS.reset(token)
+
+
+def tell_moments(outputs: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> None:
+    """What a layer tells of its outputs."""
+    if (found := _MOMENTS.get()) is not None:
+        found.outputs, found.mean, found.variance = outputs, mean, variance
+
+
+def drop_moments_of_others(outputs: tf.Tensor) -> None:
+    """What was told counts for the network's `outputs` alone: not where another layer came after."""
+    if (found := _MOMENTS.get()) is not None and found.outputs is not outputs:
+        found.outputs = found.mean = found.variance = None
+
+
 @dataclasses.dataclass(frozen=True)
 class WeightTerm:
     """One tensor of weights: its posterior, its prior (or None), and how far apart they are."""

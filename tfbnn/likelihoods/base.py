@@ -45,6 +45,18 @@ class Likelihood(keras.layers.Layer):
     def log_prob(self, parameters: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """log p(y | parameters), nats a row: [..., B, P'], [B, T] -> [..., B]."""
 
+    def expected_log_prob(self, mean: tf.Tensor, variance: tf.Tensor, y: tf.Tensor) -> tf.Tensor | None:
+        """E[log p(y|f)] of outputs f_p ~ Normal(mean_p, variance_p), or a bound from below; None where unknown.
+
+        Args:
+            mean, variance: of the network's outputs, float32 [B, P].
+            y: [B, T].
+
+        Returns:
+            float32 [B], nats a row; None: draw f.
+        """
+        return None
+
     @abc.abstractmethod
     def mean(self, parameters: tf.Tensor) -> tf.Tensor:
         """E[y]: [..., T] in the units of y; P(y = 1) [..., 1] for two classes; [..., K] of the one-hot y for K."""

@@ -64,6 +64,11 @@ class Bernoulli(ClassLikelihood):
     def log_prob(self, parameters, y):
         return tf.reduce_sum(self.distribution(parameters).log_prob(y), axis=-1)
 
+    def expected_log_prob(self, mean, variance, y):
+        """y m - log(1 + exp(m + v / 2)) <= E[log p(y|f)]: Jensen's inequality."""
+        m, v = mean[..., 0], variance[..., 0]
+        return tf.cast(y[..., 0], m.dtype) * m - tf.nn.softplus(m + 0.5 * v)
+
     def mean(self, parameters):
         return tf.sigmoid(parameters)
 
@@ -94,6 +99,11 @@ class Categorical(ClassLikelihood):
 
     def log_prob(self, parameters, y):
         return tfd.Categorical(logits=parameters).log_prob(y[..., 0])
+
+    def expected_log_prob(self, mean, variance, y):
+        """m_y - log sum_k exp(m_k + v_k / 2) <= E[log p(y|f)]: Jensen's inequality (Harrison 2024, section 3.2)."""
+        of_class = tf.gather(mean, y[..., 0], axis=-1, batch_dims=1)
+        return of_class - tf.reduce_logsumexp(mean + 0.5 * variance, axis=-1)
 
     def mean(self, parameters):
         return tf.nn.softmax(parameters)

@@ -66,6 +66,11 @@ class Normal(_Gaussian):
         """[B, T] standardised means -> [B, 2 T] loc and scale in units of y."""
         return tf.concat(self.in_units_of_y(outputs, self._standardised_scale()), axis=-1)
 
+    def expected_log_prob(self, mean, variance, y):
+        """log Normal(y; mean, scale^2) - variance / (2 scale^2), exact (Harrison 2024, section 3.1)."""
+        spread = tf.reduce_sum(variance / tf.square(self._standardised_scale()), axis=-1)
+        return self.log_prob(self(mean), y) - 0.5 * spread
+
     def _standardised_scale(self) -> tf.Tensor:
         if self.scale is not None:
             return self.scale / self.target_scale.value

@@ -10,6 +10,7 @@ from tfbnn.posteriors.mean_field import MeanField
 from tfbnn.posteriors.pruned import Pruned
 from tfbnn.posteriors.radial import Radial
 from tfbnn.posteriors.tfp_function import TFPFunction
+from tfbnn.posteriors.unit_covariance import UnitCovariance
 
 _FAMILY = Family(
     "posterior",
@@ -21,6 +22,7 @@ _FAMILY = Family(
         "MeanField": MeanField,
         "Pruned": Pruned,
         "Radial": Radial,
+        "UnitCovariance": UnitCovariance,
     },
     from_callable=TFPFunction,
     base=Posterior,
@@ -41,6 +43,7 @@ __all__ = [
     "Pruned",
     "Radial",
     "TFPFunction",
+    "UnitCovariance",
     "WeightPosterior",
     "deserialize",
     "get",

@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 
 from tfbnn.core.checks import invalid
 from tfbnn.core.noise import Noise
+from tfbnn.core.positive import positive
 from tfbnn.core.serialization import Configurable
 
 INITIAL_RHO = -4.0  # softplus(-4) = 0.018: little noise at first, so that the means can find their place
@@ -91,6 +92,12 @@ def add_variable(layer: keras.layers.Layer, name: str, shape: tuple[int, ...], i
     return layer.add_weight(
         name=name, shape=shape, initializer=keras.initializers.get(initializer), dtype="float32", autocast=False
     )
+
+
+def cholesky_factor(rho: tf.Tensor, correlation: tf.Tensor) -> tf.Tensor:
+    """L = diag(softplus(rho)) (I + T), T the strictly lower triangle of `correlation`: [..., n] and [..., n, n]."""
+    unit_lower = tf.linalg.set_diag(tf.linalg.band_part(correlation, -1, 0), tf.ones_like(rho))
+    return positive(rho)[..., tf.newaxis] * unit_lower
 
 
 def properties_of_one_tensor(names: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from tfbnn.core.checks import factory_argument, finite_number, invalid
-from tfbnn.core.positive import positive
 from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import gaussian_parameters
 from tfbnn.posteriors.base import (
@@ -19,6 +18,7 @@ from tfbnn.posteriors.base import (
     GaussianWeightPosterior,
     Posterior,
     add_variable,
+    cholesky_factor,
     initializer_argument,
     properties_of_one_tensor,
 )
@@ -35,9 +35,7 @@ class _FullCovarianceWeight(GaussianWeightPosterior):
 
     def parameters(self):
         """(loc of `shape`, L = diag(scale) (I + strictly lower triangle) [n, n])."""
-        lower = tf.linalg.band_part(self.correlation.value, -1, 0)
-        unit_lower = tf.linalg.set_diag(lower, tf.ones_like(self.rho.value))
-        return tf.convert_to_tensor(self.loc.value), positive(self.rho.value)[:, None] * unit_lower
+        return tf.convert_to_tensor(self.loc.value), cholesky_factor(self.rho.value, self.correlation.value)
 
     def transform(self, eps, parameters=None):
         loc, scale_tril = parameters or self.parameters()

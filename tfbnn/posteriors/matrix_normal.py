@@ -19,6 +19,7 @@ from tfbnn.posteriors.base import (
     GaussianWeightPosterior,
     Posterior,
     add_variable,
+    cholesky_factor,
     initializer_argument,
     properties_of_one_tensor,
 )
@@ -48,11 +49,8 @@ class _MatrixNormalWeight(GaussianWeightPosterior):
 
 
 def _factor(rho: keras.Variable, correlation: keras.Variable | None) -> tf.Tensor:
-    """diag(softplus(rho)) (I + strictly lower triangle)."""
-    if correlation is None:
-        return tf.linalg.diag(positive(rho.value))
-    lower = tf.linalg.set_diag(tf.linalg.band_part(correlation.value, -1, 0), tf.ones_like(rho.value))
-    return positive(rho.value)[:, None] * lower
+    """[n, n]; of one number, where there is nothing to correlate."""
+    return tf.linalg.diag(positive(rho.value)) if correlation is None else cholesky_factor(rho.value, correlation.value)
 
 
 @register

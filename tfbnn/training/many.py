@@ -16,6 +16,8 @@ import keras
 import tensorflow as tf
 
 from tfbnn.core.checks import invalid, positive_integer
+from tfbnn.core.traversal import sublayers
+from tfbnn.prediction.monte_carlo import draws_loop
 from tfbnn.training.callbacks import Progress, check_callbacks
 from tfbnn.training.description import described
 from tfbnn.training.epochs import AfterEpoch, Member, run, silent
@@ -244,11 +246,18 @@ def _graph_of(model: BayesianModel) -> str | None:
     settings = optimizer.get_config()
     clips_sums = settings.get("gradient_accumulation_steps") and (optimizer.clipnorm or optimizer.global_clipnorm)
     joins = settings.get("weight_decay") or settings.get("use_ema") or clips_sums
-    if type(optimizer).__name__ not in ELEMENTWISE or joins:
+    if type(optimizer).__name__ not in ELEMENTWISE or joins or _does_not_stack(model.network):
         return None
     config = described(model, numbers=False)
     settings = {key: value for key, value in settings.items() if key not in ("name", "learning_rate")}
     return config and json.dumps([config, type(optimizer).__name__, settings], default=str)
+
+
+def _does_not_stack(network: keras.Model) -> bool:
+    """Whether many networks at once would run one by one all the same, or not at all."""
+    layers = sublayers(network)
+    has_branches = any(isinstance(layer, keras.layers.SpectralNormalization) for layer in layers)
+    return has_branches or draws_loop(layers, network.trainable_variables)
 
 
 def _epoch_of(steps: Steps, rows: Sequence[dict], batch_size: int, shuffle: bool) -> Callable[[], tf.Tensor]:

@@ -17,7 +17,14 @@ from tfbnn.core.draws import save_atomically
 from tfbnn.core.noise import Seeded, check_seed, fold_in, noise_scope, one_pass, seed_pair
 from tfbnn.core.serialization import register
 from tfbnn.core.traversal import sublayers
-from tfbnn.layers.base import VariationalLayer, kl_owned_by, log_ratios_of_draws
+from tfbnn.layers.base import (
+    OutputMoments,
+    VariationalLayer,
+    drop_moments_of_others,
+    kl_owned_by,
+    log_ratios_of_draws,
+    moments_of_outputs,
+)
 from tfbnn.objectives import BOUNDS, ElboTerms, mean_log_likelihood, order_of, renyi, schedules
 from tfbnn.prediction import NetworkDraws, Prediction, decompose, mixture, predict_distribution
 from tfbnn.training import arrays
@@ -105,6 +112,7 @@ class BayesianModel(keras.Model):
         noise = one_pass(self.seed_generator, sublayers(self), count_calls=self.network.built)
         with kl_owned_by(f"BayesianModel {self.name}"), noise:
             outputs = self.network(inputs, training=training)
+        drop_moments_of_others(outputs)
         return self.likelihood(self.likelihood.check_outputs(outputs))
 
     def build(self, input_shape):
@@ -210,21 +218,32 @@ class BayesianModel(keras.Model):
         """
         passes = [None] * self.train_samples if passes is None else passes
         drawn = [self._training_pass(x, source) for source in passes]
-        parameters = tf.stack([parameters for parameters, _ in drawn])
+        parameters = tf.stack([parameters for parameters, _, _ in drawn])
+        expected = [self._expected_log_likelihood(moments, y) for _, _, moments in drawn]
+        log_likelihood = None if any(rows is None for rows in expected) else tf.stack(expected)
         with _noise_of(passes[0]):
             kl = self._kl_of_layers()
         num_data = tf.cast(self._num_data.value, tf.float32)
-        terms = self._terms(parameters, kl, y, sample_weight, num_data, self._present_beta() if beta is None else beta)
+        beta = self._present_beta() if beta is None else beta
+        terms = self._terms(parameters, kl, y, sample_weight, num_data, beta, log_likelihood)
         loss = terms.loss
         if self.bound != "elbo":
-            loss = terms.loss_of(self._bound(terms, parameters, [ratios for _, ratios in drawn], y, sample_weight))
+            loss = terms.loss_of(self._bound(terms, parameters, [ratios for _, ratios, _ in drawn], y, sample_weight))
         return parameters, terms, tf.add_n([loss, *(tf.cast(extra, tf.float32) for extra in self.losses)])
 
-    def _training_pass(self, x: Any, source: Any) -> tuple[tf.Tensor, dict[int, tf.Tensor]]:
-        """Parameters [B, P'] of one draw, and log q(w) - log p(w) of its weights by layer, where the bound needs it."""
+    def _training_pass(self, x: Any, source: Any) -> tuple[tf.Tensor, dict[int, tf.Tensor], OutputMoments]:
+        """Parameters [B, P'] of one draw; log q(w) - log p(w) of its weights by layer, where the bound needs it; and
+        the moments of the network's outputs, where their law is known.
+        """
         telling: Any = contextlib.nullcontext({}) if self.bound == "elbo" else log_ratios_of_draws()
-        with _noise_of(source), telling as log_ratios:
-            return self(x, training=True), log_ratios
+        with _noise_of(source), telling as log_ratios, moments_of_outputs() as moments:
+            return self(x, training=True), log_ratios, moments
+
+    def _expected_log_likelihood(self, moments: OutputMoments, y: tf.Tensor) -> tf.Tensor | None:
+        """E_q[log p(y|f)] of each row, [B], in closed form; None where it is to be drawn."""
+        if moments.mean is None or self.bound != "elbo":
+            return None
+        return self.likelihood.expected_log_prob(moments.mean, moments.variance, y)
 
     def _bound(
         self, terms: ElboTerms, parameters: tf.Tensor, log_ratios: Sequence[dict], y: tf.Tensor, sample_weight: Any
@@ -247,9 +266,14 @@ class BayesianModel(keras.Model):
         sample_weight: Any,
         num_data: tf.Tensor,
         beta: tf.Tensor,
+        log_likelihood: tf.Tensor | None = None,
     ) -> ElboTerms:
-        """ElboTerms of parameters [S, B, P'], the KL of each layer, and y [B, T]."""
-        log_likelihood = self.likelihood.log_prob(parameters, y)
+        """ElboTerms of parameters [S, B, P'], the KL of each layer, and y [B, T].
+
+        `log_likelihood` [S, B], or None: that of the parameters.
+        """
+        if log_likelihood is None:
+            log_likelihood = self.likelihood.log_prob(parameters, y)
         return ElboTerms(
             log_likelihood=num_data * mean_log_likelihood(log_likelihood, sample_weight),
             kl=tf.add_n([tf.zeros([]), *kl]),

@@ -64,7 +64,11 @@ class Stack:
     def values_of(self, member: Any) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Parameters and state of model number `member`, as `scope` takes them."""
         pick = (lambda value: value[member]) if self.size > 1 else tf.convert_to_tensor
-        return [pick(v.value) for v in self.parameters], [pick(v.value) for v in self.state]
+        return self._shaped([pick(v.value) for v in self.parameters]), [pick(v.value) for v in self.state]
+
+    def _shaped(self, parameters: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """One model's parameters, which are flat where there are several models."""
+        return [tf.reshape(p, v.shape) for p, v in zip(parameters, self.lead.trainable_variables, strict=True)]
 
     def each(self, function: Callable, *arguments: Any) -> Any:
         """`function` of each model's part of `arguments`, which have a leading axis of M where M > 1."""
@@ -121,22 +125,28 @@ class Stack:
 
         gradients, changes, values = self.each(gradients_of_one, parameters, state, self._betas(), batch, noise)
         for index, value in zip(self._changed, changes, strict=True):
-            self.state[index].assign(value)
+            variable = [*self.parameters, *self.state][index]
+            variable.assign(tf.reshape(value, variable.shape))
         self.optimizer.apply(gradients, self.parameters)
         return values
 
     def _gradients(self, parameters: list, state: list, beta: Any, batch: dict, noise: dict, seed: Any) -> tuple:
-        """One model's gradients, what its step changed of `state`, and the values to report."""
+        """One model's gradients, what its layers changed of parameters and state, and the values to report.
+
+        Gradients are at what layers made of the weights while they were called, as in Keras (SpectralNormalization).
+        """
         passes = [self._source(noise, seed, s) for s in range(self.lead.train_samples)]
+        before = [*self._shaped(parameters), *state]
         with tf.GradientTape() as tape:  # inside `each`: XLA compiles gradients through a vectorized map anew each time
-            tape.watch(parameters)
-            with self.scope(parameters, state) as scope:
+            tape.watch(before[: len(parameters)])
+            with self.scope(before[: len(parameters)], state) as scope:
                 _, terms, loss = self.lead.objective(batch["x"], batch["y"], batch.get("w"), beta, passes)
             scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, parameters, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        kept = state_of(self.lead)
-        self._changed = [i for i, v in enumerate(kept) if scope.get_current_value(v) is not state[i]]
-        changes = [scope.get_current_value(kept[i]) for i in self._changed]
+        after = [scope.get_current_value(v) for v in (*self.lead.trainable_variables, *state_of(self.lead))]
+        slopes = tape.gradient(scaled, after[: len(parameters)], unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = [tf.reshape(slope, p.shape) for slope, p in zip(slopes, parameters, strict=True)]
+        self._changed = [i for i, (old, new) in enumerate(zip(before, after, strict=True)) if new is not old]
+        changes = [after[i] for i in self._changed]
         return self._clipped(gradients), changes, tf.stack(list(self.lead.reported(terms, loss).values()))
 
     def _source(self, noise: dict, seed: tf.Tensor | None, s: int) -> Tape:
@@ -146,7 +156,6 @@ class Stack:
 
     def scope(self, parameters: Sequence[tf.Tensor], state: Sequence[tf.Tensor]) -> keras.StatelessScope:
         """In it, the first model computes with one model's `parameters` and `state`."""
-        parameters = [tf.reshape(p, v.shape) for p, v in zip(parameters, self.lead.trainable_variables, strict=True)]
         trained = zip(self.lead.trainable_variables, parameters, strict=True)
         return keras.StatelessScope([*trained, *zip(state_of(self.lead), state, strict=True)], collect_losses=True)
 

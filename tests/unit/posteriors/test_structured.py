@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.linalg
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -21,6 +22,7 @@ FAMILIES = {
     "LowRank": posteriors.LowRank(2, initial_rho=-1.0, initial_direction=0.5),
     "MatrixNormal": posteriors.MatrixNormal(initial_rho=-1.0),
     "Radial": posteriors.Radial(initial_rho=0.0),
+    "UnitCovariance": posteriors.UnitCovariance(initial_rho=-1.0),
 }
 
 
@@ -41,6 +43,10 @@ def covariance(q):
     parts = [np.asarray(part, np.float64) for part in q.parameters()]
     if isinstance(q, type(layer_of(FAMILIES["LowRank"]).weight_posteriors[0])):
         return np.diag(parts[1].ravel() ** 2) + parts[2] @ parts[2].T
+    if parts[1].ndim == 3:  # of units one after another, put in the order of the flattened tensor
+        of_units = scipy.linalg.block_diag(*[L @ L.T for L in parts[1]])
+        order = np.arange(of_units.shape[0]).reshape(parts[0].shape[::-1]).T.ravel()
+        return of_units[np.ix_(order, order)]
     return np.kron(parts[1] @ parts[1].T, parts[2] @ parts[2].T)
 
 
@@ -53,7 +59,7 @@ def draws(layer, count):
     return run(tf.stack([seed_pair(i) for i in range(count)])).numpy().reshape(count, -1)
 
 
-@pytest.mark.parametrize("family", ["LowRank", "MatrixNormal"])
+@pytest.mark.parametrize("family", ["LowRank", "MatrixNormal", "UnitCovariance"])
 def test_draws_have_mean_and_covariance(family):
     """20,000 draws, whitened: every mean and every entry of the covariance within 5 standard errors."""
     layer = layer_of(FAMILIES[family])
@@ -64,7 +70,7 @@ def test_draws_have_mean_and_covariance(family):
     assert np.abs(covariance(q) - np.diag(np.diag(covariance(q)))).max() > 0.01  # there is something to be right about
 
 
-@pytest.mark.parametrize("family", ["LowRank", "MatrixNormal"])
+@pytest.mark.parametrize("family", ["LowRank", "MatrixNormal", "UnitCovariance"])
 def test_density_and_kl_are_those_of_the_gaussian(family):
     layer = layer_of(FAMILIES[family])
     q = layer.weight_posteriors[0]
