@@ -12,6 +12,12 @@ def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return list(layer._flatten_layers(include_self=True, recursive=True))
 
 
+def freeze(layer: keras.layers.Layer) -> None:
+    """Sets `trainable=False` on all parts: Keras does not reach those that a frozen layer made when it was built."""
+    for part in sublayers(layer):
+        part.trainable = False
+
+
 def unfrozen(layer: keras.layers.Layer) -> list[keras.Variable]:
     """The weights of `layer` that training would change if none of its layers were frozen (`trainable=False`)."""
     own = {id(variable) for part in sublayers(layer) for variable in part._trainable_variables}  # private, likewise

@@ -36,9 +36,11 @@ from tfbnn.layers.einsum_dense import (
     EinsumDenseReparameterization,
 )
 from tfbnn.layers.embedding import EmbeddingReparameterization
-from tfbnn.layers.variational import Variational
+from tfbnn.layers.rank_one import BatchEnsemble, RankOne
+from tfbnn.layers.variational import LowRankAdapter, Variational
 
 __all__ = [
+    "BatchEnsemble",
     "ConcreteDropout",
     "Conv1DFlipout",
     "Conv1DLocalReparameterization",
@@ -72,7 +74,9 @@ __all__ = [
     "EinsumDenseLocalReparameterization",
     "EinsumDenseReparameterization",
     "EmbeddingReparameterization",
+    "LowRankAdapter",
     "MCDropout",
+    "RankOne",
     "Variational",
     "VariationalLayer",
     "bayesianize",

@@ -2,7 +2,7 @@
 
 import keras
 
-from tfbnn.core.traversal import sublayers, unfrozen
+from tfbnn.core.traversal import freeze, sublayers, unfrozen
 
 
 @keras.saving.register_keras_serializable("test_traversal")
@@ -63,3 +63,11 @@ def test_weights_that_are_frozen_are_known_as_trainable_but_for_the_freezing():
     frozen = keras.layers.Dense(1, trainable=False)
     frozen.build((None, 2))
     assert paths(frozen) == ["kernel", "bias"]
+
+
+def test_all_parts_are_frozen_those_too_that_a_frozen_layer_made_when_it_was_built():
+    layer, x = keras.layers.MultiHeadAttention(1, 2, trainable=False), keras.Input((3, 2))
+    layer(x, x)
+    assert any(variable.trainable for variable in layer.variables)  # Keras leaves them
+    freeze(layer)
+    assert not any(variable.trainable for variable in layer.variables)
