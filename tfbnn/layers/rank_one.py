@@ -164,7 +164,7 @@ class RankOne(_AroundKernel, VariationalLayer):
         y = activation(op(x r, W) s + b);   q(r) = (1/K) sum_k Normal(loc_k, scale_k^2), q(s) likewise
 
     It can represent factors of a layer's inputs and outputs that are uncertain, about K centres, not each weight's own
-    uncertainty; it costs 2 K (D + U) numbers beside W, and trains almost at the cost of a plain layer.
+    uncertainty; it costs 2 K (D + U) numbers beside W, and in training noise of D + U numbers a row.
 
     r and s have the same component, and so have all layers of a network: in training row b has component b mod K and
     noise of its own; draw i of a prediction has component i mod K and one noise for all rows. With a `num_samples`
