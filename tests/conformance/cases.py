@@ -65,6 +65,16 @@ def concrete_dropout(layer: keras.layers.Layer) -> layers.ConcreteDropout:
     return layers.ConcreteDropout(layer, prior_scale=0.7, initial_rate=0.4, temperature=2.0, seed=1)
 
 
+def dense() -> keras.layers.Dense:
+    """A plain layer, the same at each call."""
+    return keras.layers.Dense(4, "tanh", **GLOROT)
+
+
+def adapter() -> layers.LowRankAdapter:
+    """So wide that draws differ at once."""
+    return layers.LowRankAdapter(dense(), 2, posteriors.MeanField(initial_rho=-1.0), seed=1)
+
+
 ESTIMATORS = ("Reparameterization", "LocalReparameterization", "Flipout")
 FAST = ("Conv1DReparameterization", "Conv2DFlipout")
 
@@ -101,6 +111,9 @@ CASES = [
     Case("layer", layers.Variational, lambda: layers.Variational(keras.layers.Dense(4, "tanh", **GLOROT), seed=1)),
     Case("layer", layers.RandomFeatures, lambda: layers.RandomFeatures(5, 1.5, seed=1)),
     Case("layer", layers.VariationalLastLayer, lambda: layers.VariationalLastLayer(4, seed=1)),
+    Case("layer", layers.LowRankAdapter, adapter),
+    Case("layer", layers.BatchEnsemble, lambda: layers.BatchEnsemble(dense(), 2, seed=1)),
+    Case("layer", layers.RankOne, lambda: layers.RankOne(dense(), 2, seed=1)),
     Case("layer", layers.MCDropout, lambda: layers.MCDropout(0.4, seed=1)),
     Case("layer", layers.ConcreteDropout, lambda: concrete_dropout(keras.layers.Dense(4, "tanh", **GLOROT))),
     Case("layer", layers.DenseFlipout, lambda: layers.DenseFlipout(4, use_bias=False, seed=1), "no bias"),

@@ -131,6 +131,14 @@ def test_methods_of_one_function_refuse_dropout(method):
         method(network, "Normal").fit(toy.X, toy.Y, epochs=10, verbose=0)
 
 
+@pytest.mark.parametrize("method", [tfbnn.inference.NUTS, tfbnn.inference.Laplace, tfbnn.inference.DeepEnsemble])
+@pytest.mark.parametrize("layer", [tfbnn.layers.BatchEnsemble, tfbnn.layers.RankOne])
+def test_layers_with_members_are_refused(method, layer):
+    network = keras.Sequential([keras.Input((3,)), layer(keras.layers.Dense(1), 2)])
+    with pytest.raises(InvalidInput, match="no BatchEnsemble"):
+        method(network, "Normal").fit(toy.X, toy.Y, epochs=10, verbose=0)
+
+
 def test_more_snapshots_than_epochs_are_refused():
     with pytest.raises(InvalidInput, match="3 or more, one a snapshot"):
         fit(ensemble(snapshots=True), epochs=2)

@@ -80,7 +80,13 @@ def concrete(units, activation=None):
     return tfbnn.layers.ConcreteDropout(keras.layers.Dense(units, activation))
 
 
+def of_factors(units, activation=None):
+    initializer = keras.initializers.GlorotUniform(seed=units)
+    return tfbnn.layers.RankOne(keras.layers.Dense(units, activation, kernel_initializer=initializer), 3, seed=units)
+
+
 CASES = [
+    (of_factors, 2, None, False, 1),
     (masked, 2, None, False, 1),
     (concrete, 1, None, True, 1),
     (tfbnn.layers.DenseFlipout, 1, None, False, 2),

@@ -34,6 +34,7 @@ from tfbnn.core.checks import invalid, one_of, whole_number
 DRAWS_PER_BLOCK = 10
 _LOW_31_BITS = 0x7FFFFFFF
 COUPLINGS = ("marginal", "coherent")
+MEMBER = "member"  # name of the number of a draw's member
 
 
 class Noise(abc.ABC):
@@ -80,6 +81,18 @@ class Noise(abc.ABC):
         if self.coupling is None:
             rows = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]  # static wherever it can be
         return self.uniform(name, [rows, *[1] * (len(inputs.shape) - 2), inputs.shape[-1]])
+
+    def member(self, count: int, inputs: tf.Tensor) -> tf.Tensor:
+        """Which of `count` members of an ensemble computes each row of `inputs`: the same in all layers of a network.
+
+        Nothing is random in it, so that every member has its share of each shuffled batch, and a multiple of `count`
+        draws is the average over the members.
+
+        Returns:
+            Row b's, b mod count, int32 [B], in training; draw i's for all rows, i mod count, int32, in prediction.
+        """
+        rows = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]
+        return tf.range(rows) % count
 
     def shared(self, name: str, compute: Callable[[], Any], of: Sequence[tf.Tensor] = ()) -> Any:
         """`compute()`, done once for all draws where many draws are made; it must not itself depend on noise.
@@ -315,21 +328,23 @@ def _index_of(layer: keras.layers.Layer, layers: Sequence[keras.layers.Layer]) -
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a layer asked for: how to draw `count` independent copies of it from a [2] seed.
+    """What a layer asked for: how to make independent copies of it, one a draw, from a [2] seed.
 
     Attributes:
-        draw: (count, seed) -> [count, ...].
-        shape: of one copy; None where the draw is made from a distribution that holds the weights' present values.
-        of_bits: random bits -> noise, where `draw` is that.
+        draw: (numbers of the draws, int32 [n]; seed) -> [n, ...].
+        shape: of one copy, where it is made of random bits.
+        of_bits: random bits -> noise, likewise.
+        follows_weights: whether it is of a distribution that holds the weights' present values.
     """
 
-    draw: Callable[[int, tf.Tensor], tf.Tensor]
+    draw: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     shape: Sequence[int] | None = None
     of_bits: Callable[[tf.Tensor], tf.Tensor] | None = None
+    follows_weights: bool = False
 
 
 def _request_of_bits(shape: Sequence[int], of_bits: Callable[[tf.Tensor], tf.Tensor]) -> Request:
-    return Request(lambda count, seed: of_bits(random_bits([count, *shape], seed)), shape, of_bits)
+    return Request(lambda draws, seed: of_bits(random_bits([*draws.shape, *shape], seed)), shape, of_bits)
 
 
 class Plan:
@@ -353,6 +368,7 @@ class Plan:
         self.calls: Counter[int] = Counter()
         self.batch_sizes: dict[int, int | None] = {}
         self._stand_ins: set[str] = set()  # names of ops
+        self.rows_of_members: set[int | None] = set()
 
     @classmethod
     def of(cls, call: Callable[[Any], Any], x: Any, layers: Sequence[keras.layers.Layer], coupling: str) -> Plan:
@@ -397,7 +413,7 @@ class Plan:
     @property
     def follows_weights(self) -> bool:
         """Whether some noise cannot be drawn before the weights are known: its `Tape` needs a seed."""
-        return any(request.shape is None for request in self.requests.values())
+        return any(request.follows_weights for request in self.requests.values())
 
     @property
     def size(self) -> int:
@@ -418,8 +434,9 @@ class Plan:
 
     def draw_block(self, seed: tf.Tensor, block: tf.Tensor) -> dict[tuple[int, str], tf.Tensor]:
         """The noise of draws block * DRAWS_PER_BLOCK ...: each tensor with a leading axis of DRAWS_PER_BLOCK."""
+        numbers = block * DRAWS_PER_BLOCK + tf.range(DRAWS_PER_BLOCK)
         return {
-            key: request.draw(DRAWS_PER_BLOCK, fold_in(seed_of_tensor(seed, *key), block))
+            key: request.draw(numbers, fold_in(seed_of_tensor(seed, *key), block))
             for key, request in self.requests.items()
         }
 
@@ -467,24 +484,47 @@ class _Planned(Noise):
         return self._plan.stand_in(tf.fill(shape, 0.5))
 
     def sample(self, name, distribution):
-        self._plan.requests[self._index, name] = Request(lambda count, seed: distribution.sample(count, seed=seed))
+        self._plan.requests[self._index, name] = Request(
+            lambda draws, seed: distribution.sample(*draws.shape, seed=seed), follows_weights=True
+        )
         return self._plan.stand_in(tf.zeros(distribution.batch_shape + distribution.event_shape, distribution.dtype))
 
     def normal_per_row(self, name, outputs):
         self._plan.batch_sizes[self._index] = outputs.shape[0]
-        return super().normal_per_row(name, outputs)
+        return self._of_as_many_rows(name, super().normal_per_row, outputs)
 
     def uniform_per_row(self, name, inputs):
+        return self._of_as_many_rows(name, super().uniform_per_row, inputs)
+
+    def _of_as_many_rows(self, name: str, ask: Callable[[str, tf.Tensor], tf.Tensor], like: tf.Tensor) -> tf.Tensor:
         before = self._plan.requests.get((self._index, name))
-        uniforms = super().uniform_per_row(name, inputs)
-        if before is not None and before.shape != uniforms.shape.as_list():
+        noise = ask(name, like)
+        if before is not None and before.shape != noise.shape.as_list():
             raise invalid(
                 f"layer {self._plan.layers[self._index].name}",
                 "a layer with noise a row that is given as many rows at every call",
-                [before.shape, uniforms.shape.as_list()],
+                [before.shape, noise.shape.as_list()],
                 "Use another layer for each call.",
             )
-        return uniforms
+        return noise
+
+    def member(self, count, inputs):
+        if self.coupling is None:
+            self._refuse_other_rows(inputs.shape[0])
+            return super().member(count, inputs)
+        self._plan.requests[self._index, MEMBER] = Request(lambda draws, seed: draws % count)
+        return self._plan.stand_in(tf.zeros([], tf.int32))
+
+    def _refuse_other_rows(self, rows: int | None) -> None:
+        """A row is the same member's in all layers, by its place."""
+        self._plan.rows_of_members.add(rows)
+        if len(self._plan.rows_of_members) > 1:
+            raise invalid(
+                f"layer {self._plan.layers[self._index].name}",
+                "a network that gives all layers with members the same rows",
+                sorted(self._plan.rows_of_members, key=str),
+                "Fold no axis into that of the rows.",
+            )
 
     def shared(self, name, compute, of=()):
         if len(of) and not self._plan.is_common(self._index, of):
@@ -541,6 +581,9 @@ class Tape(Noise):
 
     def uniform(self, name, shape):
         return self._read(name)
+
+    def member(self, count, inputs):
+        return super().member(count, inputs) if self.coupling is None else self._read(MEMBER)
 
     def sample(self, name, distribution):
         if self._seed is not None:

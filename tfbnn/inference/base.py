@@ -14,7 +14,7 @@ from tfbnn.core.checks import invalid
 from tfbnn.core.draws import Draws
 from tfbnn.core.noise import check_seed
 from tfbnn.core.traversal import sublayers
-from tfbnn.layers import ConcreteDropout, MCDropout
+from tfbnn.layers import BatchEnsemble, ConcreteDropout, MCDropout, RankOne
 from tfbnn.layers.base import VariationalLayer
 from tfbnn.layers.convert import as_points
 from tfbnn.prediction.stored_draws import StoredDraws, drawn_variables
@@ -71,13 +71,21 @@ class Inference(abc.ABC):
         """The network with points for weights: a copy of one that has posteriors, else itself.
 
         Raises:
-            InvalidInput: where it has layers of dropout and the method cannot do with them.
+            InvalidInput: where it has layers of dropout and the method cannot do with them, or layers with members.
         """
+        self.refuse_members()
         if not takes_dropout and has_dropout(self.network):
             mend = "Use MonteCarloDropout or SWAG, or leave these layers out."
             expected = f"no MCDropout or ConcreteDropout: {type(self).__name__} needs one function of the weights"
             raise invalid("network", expected, self.network.name, mend)
         return as_points(self.network) if has_posteriors(self.network) else self.network
+
+    def refuse_members(self) -> None:
+        """Raises where the network has layers whose draws are members in turn."""
+        if any(isinstance(layer, BatchEnsemble | RankOne) for layer in sublayers(self.network)):
+            mend = "Use BayesianModel or VariationalInference, whose draws are the members in turn."
+            expected = f"no BatchEnsemble or RankOne: {type(self).__name__} has draws of its own"
+            raise invalid("network", expected, self.network.name, mend)
 
     def train(self, model: BayesianModel, x: Any, y: Any, **arguments: Any) -> None:
         """`tfbnn.train`, whose history is kept."""

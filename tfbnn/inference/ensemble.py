@@ -89,6 +89,7 @@ class DeepEnsemble(Inference):
 
     def _network(self, m: int) -> keras.Model:
         """A copy with other initial weights, which are a function of the seed."""
+        self.refuse_members()
         changes = {"points": point_posteriors, "anchored": anchored_points, "variational": None}
         return copied(self.network, self.seed + m, changes[self.of])
 

@@ -37,10 +37,12 @@ from tfbnn.layers.einsum_dense import (
 )
 from tfbnn.layers.embedding import EmbeddingReparameterization
 from tfbnn.layers.last_layer import VariationalLastLayer
+from tfbnn.layers.rank_one import BatchEnsemble, RankOne
 from tfbnn.layers.sngp import RandomFeatures, sngp
-from tfbnn.layers.variational import Variational
+from tfbnn.layers.variational import LowRankAdapter, Variational
 
 __all__ = [
+    "BatchEnsemble",
     "ConcreteDropout",
     "Conv1DFlipout",
     "Conv1DLocalReparameterization",
@@ -74,8 +76,10 @@ __all__ = [
     "EinsumDenseLocalReparameterization",
     "EinsumDenseReparameterization",
     "EmbeddingReparameterization",
+    "LowRankAdapter",
     "MCDropout",
     "RandomFeatures",
+    "RankOne",
     "Variational",
     "VariationalLastLayer",
     "VariationalLayer",

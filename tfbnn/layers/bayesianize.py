@@ -10,11 +10,12 @@ import keras
 import numpy as np
 
 from tfbnn import posteriors
-from tfbnn.core.checks import InvalidInput, invalid, one_of, positive_number
+from tfbnn.core.checks import InvalidInput, invalid, one_of, positive_integer, positive_number
 from tfbnn.core.positive import inverse_positive
+from tfbnn.core.traversal import freeze, unfrozen
 from tfbnn.layers import convolution, dense, einsum_dense, embedding
 from tfbnn.layers.base import VariationalLayer
-from tfbnn.layers.variational import Variational
+from tfbnn.layers.variational import LowRankAdapter, Variational, larger_than, rank_too_large
 
 ESTIMATORS = {
     "flipout": "Flipout",
@@ -46,6 +47,7 @@ class _Became:
     kind: str
     weights: int
     became: str
+    trainable: int
     what: str
     why: str
 
@@ -58,11 +60,13 @@ def bayesianize(
     prior: Any = "Normal",
     moped: float | None = None,
     seed: int | None = None,
+    adapter_rank: int | None = None,
 ) -> tuple[keras.Model, Any]:
     """The model with posteriors on its weights, whose means are the weights that it has.
 
     Dense, convolutional and embedding layers become tfbnn's, others with weights a `Variational` of their kind. What
-    the network computes is not changed: with scales of 0 its outputs are the model's.
+    the network computes is not changed: with scales of 0 its outputs are the model's. Of a big model, `adapter_rank`
+    leaves the weights frozen and trains a Bayesian change of low rank to each.
 
     Args:
         model: sequential or functional, built; nested models and layers that are called more than once too.
@@ -72,10 +76,14 @@ def bayesianize(
         posterior, prior: a `tfbnn.posteriors` and a `tfbnn.priors` object or name, of every tensor.
         moped: scale of each weight's posterior as a fraction of |w|; None: as the posterior begins. MeanField alone.
         seed: of the layers' noise in plain Keras models.
+        adapter_rank: r: each chosen layer that has a weight of two axes or more becomes a `LowRankAdapter` of that
+            rank, also where it is frozen in the model, and all other weights of the model are frozen; `estimator` plays
+            no part. None: every weight of the chosen layers has a posterior.
 
     Returns:
-        The network, for `BayesianModel`, and a DataFrame: layer, its kind, number of weights, what it became, whether
-        it is Bayesian, kept or refused, and why. Refused are layers that cannot have a posterior; they are kept plain.
+        The network, for `BayesianModel`, and a DataFrame: layer, its kind, number of weights, what it became, how many
+        numbers of it are trainable now, whether it is Bayesian, kept, frozen or refused, and why. Refused are layers
+        that cannot have a posterior; they are kept plain, with `adapter_rank` frozen.
 
     Raises:
         InvalidInput: for a model that is not built or cannot be described, names that no layer has, and where no layer
@@ -85,18 +93,19 @@ def bayesianize(
         >>> network, report = tfbnn.bayesianize(keras.applications.MobileNetV3Small(weights=None), layers="last")
         >>> model = tfbnn.BayesianModel(network, tfbnn.likelihoods.Categorical(1000), num_data=50_000)
 
-    Reference: Krishnan, Subedar & Tickoo 2020 (MOPED).
+    Reference: Krishnan, Subedar & Tickoo 2020 (MOPED); Hu et al. 2022 (LoRA).
     """
     import pandas as pd
 
-    conversion = _Conversion(model, layers, one_of("estimator", estimator, ESTIMATORS), posterior, prior, moped, seed)
+    estimator = one_of("estimator", estimator, ESTIMATORS)
+    conversion = _Conversion(model, layers, estimator, posterior, prior, moped, seed, adapter_rank)
     try:
         network = keras.models.clone_model(model, clone_function=conversion.converted)
     except (ValueError, NotImplementedError) as error:
         mend = "Put tfbnn.layers.Variational around the layers of a model of your own class."
         raise invalid("model", "a sequential or functional model", type(model).__name__, f"{error} {mend}") from None
     conversion.give_weights()
-    told = pd.DataFrame([dataclasses.asdict(line) for line in conversion.lines])
+    told = pd.DataFrame([dataclasses.asdict(line) for line in conversion.lines()])
     if not (told["what"] == "Bayesian").any():
         raise invalid(
             "layers", "a choice that leaves a layer with weights Bayesian", layers, told.to_string(index=False)
@@ -105,44 +114,74 @@ def bayesianize(
 
 
 class _Conversion:
-    def __init__(self, model, layers, estimator, posterior, prior, moped, seed):
+    def __init__(self, model, layers, estimator, posterior, prior, moped, seed, adapter_rank):
         if not isinstance(model, keras.Model):
             raise invalid("model", "a Keras model", model)
         if not model.built:
             raise invalid("model", "a built model, whose weights are known", model.name, "Call it once on data.")
         calls = _calls(model)
-        self.chosen = _chosen(layers, [layer for layer, _ in calls])
+        self.adapter_rank: Any = None if adapter_rank is None else positive_integer("adapter_rank", adapter_rank)
+        self.chosen = _chosen(layers, [layer for layer, _ in calls if self._trainable(layer)])
         self.calls = {id(layer): sum(times for other, times in calls if other is layer) for layer, _ in calls}
         self.estimator, self.posterior, self.prior = estimator, posteriors.get(posterior), prior
         self.moped = None if moped is None else positive_number("moped", moped)
         if self.moped is not None and not isinstance(self.posterior, posteriors.MeanField):
             raise invalid("moped", "None, but for MeanField posteriors", moped)
+        if self.moped is not None and self.adapter_rank is not None:
+            raise invalid("moped", "None with `adapter_rank`, whose A B is no weight of the model", moped)
         self.seed = seed
-        self.lines: list[_Became] = []
-        self.pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        self.made: list[tuple[keras.layers.Layer, keras.layers.Layer, str, str]] = []
+
+    def _trainable(self, layer: keras.layers.Layer) -> list[keras.Variable]:
+        """The layer's weights that may have a posterior; adapters are for frozen ones too."""
+        return layer.trainable_variables if self.adapter_rank is None else unfrozen(layer)
 
     def converted(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         """What the layer becomes; its weights come later, when it is built."""
         if isinstance(layer, keras.Model):  # nested
             return keras.models.clone_model(layer, clone_function=self.converted)
+        if not isinstance(layer, keras.layers.Layer):  # an operation, as of `a + b`
+            return _copied(layer)
         new, what, why = self._of(layer)
-        count = sum(int(np.prod(variable.shape)) for variable in layer.trainable_variables)
-        self.lines.append(_Became(layer.name, type(layer).__name__, count, type(new).__name__, what, why))
-        self.pairs.append((layer, new))
+        self.made.append((layer, new, what, why))
         return new
+
+    def lines(self) -> list[_Became]:
+        """What became of each layer, once all are built."""
+        return [
+            _Became(layer.name, type(layer).__name__, _count(self._trainable(layer)), type(new).__name__,
+                    _count(new.trainable_variables), what, why or _of_adapter(new))
+            for layer, new, what, why in self.made
+        ]  # fmt: skip
 
     def _of(self, layer: keras.layers.Layer) -> tuple[keras.layers.Layer, str, str]:
         if isinstance(layer, VariationalLayer):
             return _copied(layer), "kept", "it has a posterior already"
-        if not layer.trainable_variables:
-            return _copied(layer), "kept", "no trainable weights"
+        if not self._trainable(layer):
+            return self._left(layer), "kept", "no trainable weights"
         if not any(layer is one for one in self.chosen):
-            return _copied(layer), "kept", "not chosen"
+            return self._left(layer), "kept" if self.adapter_rank is None else "frozen", "not chosen"
         try:
-            new, why = self._with_posterior(layer)
+            new, why = self._with_posterior(layer) if self.adapter_rank is None else self._with_adapter(layer)
         except InvalidInput as error:
-            return _copied(layer), "refused", str(error)
-        return new, "Bayesian", why
+            return self._left(layer), "refused", str(error)
+        return (new, "Bayesian", why) if isinstance(new, VariationalLayer) else (new, "frozen", why)
+
+    def _left(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        """A copy, frozen where adapters alone are trained: its statistics too."""
+        copy = _copied(layer)
+        if self.adapter_rank is not None:
+            freeze(copy)
+        return copy
+
+    def _with_adapter(self, layer: keras.layers.Layer) -> tuple[keras.layers.Layer, str]:
+        matrices = [variable for variable in unfrozen(layer) if len(variable.shape) > 1]
+        if not matrices:
+            return self._left(layer), "no weight of two axes or more"
+        if not larger_than(self.adapter_rank, matrices):
+            raise rank_too_large(self.adapter_rank, matrices, layer)
+        q_and_p = self.posterior, self.prior
+        return LowRankAdapter(_copied(layer), self.adapter_rank, *q_and_p, seed=self.seed, name=layer.name), ""
 
     def _with_posterior(self, layer: keras.layers.Layer) -> tuple[keras.layers.Layer, str]:
         config = layer.get_config()
@@ -166,7 +205,9 @@ class _Conversion:
 
     def give_weights(self) -> None:
         """The means are the weights of the model."""
-        for old, new in self.pairs:
+        for old, new, _, _ in self.made:
+            if self.adapter_rank is not None and not isinstance(new, VariationalLayer):
+                freeze(new)  # the parts, too, that it made when it was built
             if isinstance(new, Variational) and not isinstance(old, Variational):
                 new.layer.set_weights(old.get_weights())
             elif isinstance(new, VariationalLayer) and not isinstance(old, VariationalLayer):
@@ -176,6 +217,14 @@ class _Conversion:
                 new.set_weights(old.get_weights())
             if self.moped is not None and isinstance(new, VariationalLayer) and not isinstance(old, VariationalLayer):
                 _scale_by_size(new, self.moped)
+
+
+def _count(variables: Sequence[keras.Variable]) -> int:
+    return sum(int(np.prod(variable.shape)) for variable in variables)
+
+
+def _of_adapter(layer: keras.layers.Layer) -> str:
+    return f"rank {layer.rank} on {', '.join(layer.changed)}" if isinstance(layer, LowRankAdapter) else ""
 
 
 def _scale_by_size(layer: VariationalLayer, fraction: float) -> None:
@@ -209,13 +258,13 @@ def _nodes(model: keras.Model) -> dict[str, int]:
 
 
 def _chosen(layers: Any, known: list[keras.layers.Layer]) -> list[keras.layers.Layer]:
-    with_weights = [layer for layer in known if layer.trainable_variables]
+    """Of those with weights."""
     if callable(layers):
-        return [layer for layer in with_weights if layers(layer)]
+        return [layer for layer in known if layers(layer)]
     if isinstance(layers, str):
         one_of("layers", layers, ("all", "last"))
-        return with_weights if layers == "all" else with_weights[-1:]
-    names = [layer.name for layer in with_weights]
+        return known if layers == "all" else known[-1:]
+    names = [layer.name for layer in known]
     for name in layers:
         one_of("layers", name, names)
-    return [layer for layer in with_weights if layer.name in set(layers)]
+    return [layer for layer in known if layer.name in set(layers)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,10 +12,10 @@ import keras
 import tensorflow as tf
 
 from tfbnn import estimators, posteriors, priors
-from tfbnn.core.checks import invalid
+from tfbnn.core.checks import InvalidInput, invalid, positive_integer, positive_number
 from tfbnn.core.noise import Noise
 from tfbnn.core.serialization import register, serialize_function
-from tfbnn.core.traversal import sublayers
+from tfbnn.core.traversal import freeze, sublayers, unfrozen
 from tfbnn.layers.base import VariationalLayer, check_divergence, divergence_config, same_for_all_draws
 
 Choice = Callable[[str, keras.Variable], bool]
@@ -52,6 +53,7 @@ class Variational(VariationalLayer):
 
     estimator = staticmethod(estimators.reparameterization)
     factory_argument = "{kind}_fn"
+    _expected = "one with trainable weights"
     _means: dict[str, keras.Variable]
     _replaced: list[keras.Variable]
 
@@ -87,22 +89,36 @@ class Variational(VariationalLayer):
         """Adds what q has beside its means."""
         if not self.layer.built:
             self.layer.build(input_shape)
-        own = {path: variable for path, variable in _weights_of(self.layer).items() if self._is_chosen(path, variable)}
+        own = self._chosen_weights()
+        for name, variable in _named(own).items():
+            self._add_terms(name, variable)
+        self._replaced.extend(own)
+        self.built = True
+
+    def _chosen_weights(self) -> list[keras.Variable]:
+        weights = _by_path(self.layer, self._weights())
+        own = [variable for path, variable in weights.items() if self._is_chosen(path, variable)]
         if not own:
             raise invalid(
                 f"layer of {self.name}",
-                "one with trainable weights" + (" that are chosen" if self.chosen is not None else ""),
-                f"{self.layer.name}, whose weights are: {', '.join(_weights_of(self.layer)) or 'none'}",
+                self._expected + (" that are chosen" if self.chosen is not None else ""),
+                f"{self.layer.name}, whose weights are: {', '.join(weights) or 'none'}",
                 "Leave it a plain layer." if self.chosen is None else "Choose others by `weights`.",
             )
-        for name, variable in _named(list(own.values())).items():
-            self._means[f"{name}_loc"] = variable
-            self.add_term(name, tuple(variable.shape), self.posterior_fn, self.prior_fn, self.divergence_fn,
-                          _AsTheyAre(variable))  # fmt: skip
-            if self._means.pop(f"{name}_loc", None) is not None:  # q has no such means: nothing reads the weight
-                variable.trainable = False
-        self._replaced.extend(own.values())
-        self.built = True
+        return own
+
+    def _weights(self) -> list[keras.Variable]:
+        """Those that may be drawn."""
+        return self.layer.trainable_variables
+
+    def _add_terms(self, name: str, variable: keras.Variable) -> None:
+        self._means[f"{name}_loc"] = variable
+        self._add(name, tuple(variable.shape), _AsTheyAre(variable))
+        if self._means.pop(f"{name}_loc", None) is not None:  # q has no such means: nothing reads the weight
+            variable.trainable = False
+
+    def _add(self, name: str, shape: tuple[int, ...], init: Any) -> None:
+        self.add_term(name, shape, self.posterior_fn, self.prior_fn, self.divergence_fn, init)
 
     def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> keras.Variable:
         """As in Keras; the means of a posterior are the layer's own weights."""
@@ -126,9 +142,7 @@ class Variational(VariationalLayer):
         args, kwargs = _same_for_all_draws(noise, (args, kwargs))
         if "training" in inspect.signature(self.layer.call).parameters:
             kwargs["training"] = training
-        drawn = [
-            (variable, q.sample(noise)) for variable, q in zip(self._replaced, self.weight_posteriors, strict=True)
-        ]
+        drawn = zip(self._replaced, self._drawn(noise), strict=True)
         others = [variable for variable in self.layer.variables if all(variable is not one for one in self._replaced)]
         kept = [(variable, tf.convert_to_tensor(variable.value)) for variable in others]  # as an outer scope has them
         with keras.StatelessScope(state_mapping=[*drawn, *kept]) as scope:
@@ -138,6 +152,10 @@ class Variational(VariationalLayer):
             if after is not before:
                 variable.assign(after)
         return outputs
+
+    def _drawn(self, noise: Noise) -> list[tf.Tensor]:
+        """One draw of each weight that is replaced."""
+        return [q.sample(noise) for q in self.weight_posteriors]
 
     def compute_output_spec(self, *args, **kwargs):
         """That of the layer."""
@@ -177,6 +195,107 @@ class Variational(VariationalLayer):
     def from_config(cls, config):
         """The layer that `get_config` described."""
         return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})
+
+
+@register
+class LowRankAdapter(Variational):
+    """W = W_0 + (alpha / rank) A B, A and B drawn: any layer, frozen, with a posterior on a change of low rank.
+
+    It can represent changes of a weight in `rank` directions, at rank (n_in + n_out) means and scales in place of
+    n_in n_out: a big model that was trained elsewhere becomes Bayesian for the cost of its adapters.
+
+    W_0 is neither trained nor drawn, nor are the layer's other weights (biases, normalisations). A is [n_in, rank], B
+    [rank, n_out]; of a weight of more axes the first ones are n_in and the others n_out, where A and B are smallest. B
+    begins at 0 and A at random, so that with scales of 0 the outputs are the layer's. Each call makes W_0 + A B, in
+    memory of the size of W_0 for each draw that is made at once.
+
+    Args:
+        layer: as in `Variational`, one that is frozen already too: Dense, EinsumDense, Embedding, Conv, attention,
+            LSTM, your own. It is frozen here.
+        rank: of A B, 1 or more.
+        posterior_fn, prior_fn: of each A and each B, as in `Variational`. A posterior with an initializer of its own
+            begins there.
+        divergence_fn: as in `Variational`.
+        weights: which weights are changed, of those of two axes or more, as in `Variational`; None: all that are
+            larger than `rank` in n_in and n_out (of a GRU, not its bias of 2 x 3 units).
+        alpha: A B is scaled by alpha / rank; None: by 1.
+        kl_weight, seed: as in `Variational`.
+
+    Inputs and outputs: those of the layer.
+
+    Raises:
+        InvalidInput: as `Variational`, and where a chosen weight, or all, are no larger than `rank` in n_in or n_out.
+
+    Example:
+        >>> tfbnn.layers.LowRankAdapter(keras.layers.MultiHeadAttention(8, 64), rank=4)
+
+    Reference: Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1; Yang et al. 2024,
+    "Bayesian Low-rank Adaptation for Large Language Models" (there by a Laplace approximation).
+    """
+
+    _expected = "one with weights of two axes or more"
+
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        rank: int,
+        posterior_fn: Any = "MeanField",
+        prior_fn: Any = "Normal",
+        divergence_fn: Any = None,
+        weights: Sequence[str] | Choice | None = None,
+        alpha: float | None = None,
+        kl_weight: float | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(layer, posterior_fn, prior_fn, divergence_fn, weights, kl_weight, seed, **kwargs)
+        self.rank = positive_integer("rank", rank)
+        self.alpha = None if alpha is None else positive_number("alpha", alpha)
+        freeze(self.layer)
+
+    def build(self, input_shape=None):
+        """Adds q of A and of B of each weight that is changed."""
+        self.__dict__["_generator"] = keras.random.SeedGenerator(self.seed)  # of initial values alone: not to be saved
+        super().build(input_shape)
+        freeze(self.layer)
+
+    @Variational.trainable.setter
+    def trainable(self, value):
+        """Whether A and B are trained; the layer stays frozen."""
+        Variational.trainable.fset(self, value)
+        freeze(self.layer)
+
+    def _weights(self):
+        return [variable for variable in unfrozen(self.layer) if len(variable.shape) > 1]
+
+    def _chosen_weights(self):
+        own = super()._chosen_weights()
+        larger = larger_than(self.rank, own)
+        if not larger or (self.chosen is not None and len(larger) < len(own)):
+            raise rank_too_large(self.rank, own, self.layer)
+        return larger
+
+    @property
+    def changed(self) -> list[str]:
+        """Names of the weights that A B changes."""
+        return list(_named(self._replaced))
+
+    def _add_terms(self, name, variable):
+        n_in, n_out = in_and_out(variable.shape)
+        self._add(f"{name}_A", (n_in, self.rank), keras.initializers.HeUniform(seed=self._generator))
+        self._add(f"{name}_B", (self.rank, n_out), "zeros")
+
+    def _drawn(self, noise):
+        factors = super()._drawn(noise)
+        scale = 1.0 if self.alpha is None else self.alpha / self.rank
+        return [
+            tf.cast(variable.value, a.dtype) + scale * tf.reshape(a @ b, variable.shape)
+            for variable, a, b in zip(self._replaced, factors[::2], factors[1::2], strict=True)
+        ]
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "rank": self.rank, "alpha": self.alpha}
 
 
 class _AsTheyAre(keras.initializers.Initializer):
@@ -231,10 +350,30 @@ def _symbolic(arguments: Any) -> Any:
     return keras.tree.map_structure(symbolic, arguments)
 
 
-def _weights_of(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
-    """Path below the layer -> trainable weight."""
+def in_and_out(shape: Sequence[int]) -> tuple[int, int]:
+    """A weight as a matrix, n_in x n_out, its first axes and its others: where n_in + n_out is smallest."""
+    shape = tuple(shape)
+    splits = [(math.prod(shape[:axis]), math.prod(shape[axis:])) for axis in range(1, len(shape))]
+    return min(splits, key=sum)
+
+
+def larger_than(rank: int, variables: Sequence[keras.Variable]) -> list[keras.Variable]:
+    """Those of which a change of this rank is a low one."""
+    return [variable for variable in variables if rank < min(in_and_out(variable.shape))]
+
+
+def rank_too_large(rank: int, variables: Sequence[keras.Variable], layer: keras.layers.Layer) -> InvalidInput:
+    """Returns the error for a rank that is not below the sizes of the smallest of `variables`, weights of `layer`."""
+    smallest = min(variables, key=lambda variable: min(in_and_out(variable.shape)))
+    n_in, n_out = in_and_out(smallest.shape)
+    expected = f"a number below n_in and n_out of each weight: {smallest.name} of {layer.name} is {n_in} x {n_out}"
+    return invalid("rank", expected, rank, "Choose other weights, or put Variational around the layer.")
+
+
+def _by_path(layer: keras.layers.Layer, variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+    """Path below the layer -> weight."""
     found: dict[str, keras.Variable] = {}
-    for variable in layer.trainable_variables:
+    for variable in variables:
         path = variable.path.removeprefix(f"{layer.name}/")
         found[path if path not in found else f"{path}_{len(found)}"] = variable
     return found

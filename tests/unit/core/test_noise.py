@@ -332,3 +332,55 @@ def test_noise_whose_shape_holds_the_batch_is_refused_in_prediction():
 def test_an_unknown_coupling_is_refused_by_name():
     with pytest.raises(InvalidInput, match="'marginal'"):
         noise.Plan([], "margnal")
+
+
+# --- members of an ensemble -------------------------------------------------------------------------------------------
+
+
+class OfMembers(keras.layers.Layer):
+    """Tells which of three members computes each row, beside a draw of a normal."""
+
+    def call(self, inputs):
+        source = noise.noise_for(self, None)
+        return tf.cast(source.member(3, inputs), tf.float32) + 0.0 * inputs[:, 0] + 0.0 * source.normal("w", [])
+
+
+def test_in_training_rows_have_members_by_their_place_whatever_the_source():
+    layer, x = OfMembers(), tf.ones([7, 2])
+    for source in (noise.Seeded(seed(1), [layer]), noise.Tape({(0, "w"): 0.0}, [layer]), noise.Plan([layer], None)):
+        with noise.noise_scope(source):
+            np.testing.assert_array_equal(layer(x), [0, 1, 2, 0, 1, 2, 0])
+    generated = noise.Generated(keras.random.SeedGenerator(0))
+    np.testing.assert_array_equal(generated.member(2, x), [0, 1, 0, 1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("coupling", ["marginal", "coherent"])
+def test_in_prediction_a_draw_is_of_one_member_by_its_number(coupling):
+    layer, x = OfMembers(), tf.ones([4, 2])
+    plan = noise.Plan.of(layer, x, [layer], coupling)
+    for block in (0, 1, 7):
+        for number in (5, 6):  # no seed plays a part
+            drawn = plan.draw_block(seed(number), tf.constant(block))[0, noise.MEMBER]
+            np.testing.assert_array_equal(drawn, (10 * block + np.arange(10)) % 3)
+    with noise.noise_scope(plan.tape({(0, noise.MEMBER): tf.constant(2), (0, "w"): tf.constant(0.0)})):
+        np.testing.assert_array_equal(layer(x), [2, 2, 2, 2])
+
+
+def test_a_member_is_neither_random_bits_nor_of_the_weights():
+    layer = OfMembers()
+    plan = noise.Plan.of(layer, tf.ones([4, 2]), [layer], "marginal")
+    assert not plan.follows_weights
+    assert plan.size == 1
+    assert set(plan.bits(seed(), 3)) == set(plan.noise(plan.bits(seed(), 3))) == {(0, "w")}
+    training = noise.Plan([layer], None)
+    with noise.noise_scope(training):
+        layer(tf.ones([4, 2]))
+    assert set(training.requests) == {(0, "w")}
+
+
+def test_training_on_folded_rows_is_refused():
+    layers = [OfMembers(), OfMembers()]
+    with noise.noise_scope(noise.Plan(layers, None)):
+        layers[0](tf.ones([8, 2]))
+        with pytest.raises(InvalidInput, match="the same rows"):
+            layers[1](tf.ones([4, 2]))

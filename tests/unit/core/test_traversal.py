@@ -2,7 +2,7 @@
 
 import keras
 
-from tfbnn.core.traversal import sublayers
+from tfbnn.core.traversal import freeze, sublayers, unfrozen
 
 
 @keras.saving.register_keras_serializable("test_traversal")
@@ -47,3 +47,27 @@ def test_the_order_survives_saving(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert [layer.name for layer in sublayers(loaded)] == [layer.name for layer in sublayers(model)]
+
+
+def test_weights_that_are_frozen_are_known_as_trainable_but_for_the_freezing():
+    def paths(model):
+        return [variable.name for variable in unfrozen(model)]
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    free = ["gamma", "beta", "kernel", "bias"]
+    assert paths(model) == free
+    model.trainable = False
+    assert paths(model) == free
+    assert paths(keras.models.clone_model(model)) == free
+    assert not model.trainable_variables
+    frozen = keras.layers.Dense(1, trainable=False)
+    frozen.build((None, 2))
+    assert paths(frozen) == ["kernel", "bias"]
+
+
+def test_all_parts_are_frozen_those_too_that_a_frozen_layer_made_when_it_was_built():
+    layer, x = keras.layers.MultiHeadAttention(1, 2, trainable=False), keras.Input((3, 2))
+    layer(x, x)
+    assert any(variable.trainable for variable in layer.variables)  # Keras leaves them
+    freeze(layer)
+    assert not any(variable.trainable for variable in layer.variables)

@@ -174,6 +174,15 @@ def test_nested_models_shared_layers_several_inputs_and_outputs(tmp_path):
     )
 
 
+def test_operations_between_layers_stay():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.ops.tanh(inputs + L.Dense(3, name="dense")(inputs))[:, :2])
+    network, report = tfbnn.bayesianize(model)
+    assert report["layer"].tolist() == ["dense"]
+    x = RNG.standard_normal((5, 3)).astype("f")
+    np.testing.assert_allclose(without_scale(network)(x), model(x), atol=1e-6)
+
+
 def test_moped_scales_are_a_fraction_of_the_weights():
     model = randomised(lenet())
     network, _ = tfbnn.bayesianize(model, moped=0.1)
@@ -229,3 +238,131 @@ def test_converted_twice_it_is_as_converted_once():
     again, report = tfbnn.bayesianize(network)
     assert report["why"].tolist()[-1] == "it has a posterior already"
     assert sum(isinstance(layer, VariationalLayer) for layer in again.layers) == 4
+
+
+# --- adapters of a frozen model ---------------------------------------------------------------------------------------
+
+RANK = 2
+
+
+def transformer():
+    """A small one of each: embedding, attention, normalisation, convolution, dense layers."""
+    words, image = keras.Input((5,), dtype="int32"), keras.Input((6, 6, 3))
+    h = L.Embedding(9, 4, name="words")(words)
+    h = L.LayerNormalization(name="norm")(h + L.MultiHeadAttention(2, 3, name="attention")(h, h))
+    seen = L.Flatten()(L.BatchNormalization(name="batch")(L.Conv2D(3, 3, activation="relu", name="conv")(image)))
+    both = L.Concatenate()([L.Flatten()(h), seen])
+    outputs = L.Dense(1, name="head")(L.Dense(5, "tanh", name="hidden")(both))
+    return keras.Model([words, image], outputs)
+
+
+ROWS = [RNG.integers(0, 9, (8, 5)).astype("int32"), RNG.standard_normal((8, 6, 6, 3)).astype("f")]
+# n_in + n_out of each weight that is changed: the kernel [3, 3, 3, 3] is 9 x 9; hidden has 5 x 4 + 4 x 4 x 3 inputs.
+MATRICES = {"words": 9 + 4, "attention": 4 * (4 + 6), "conv": 9 + 9, "hidden": 68 + 5}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_adapters_leave_the_model_as_it_is_and_are_all_that_is_trainable(frozen):
+    model = randomised(transformer())
+    model.trainable = not frozen
+    network, report = tfbnn.bayesianize(model, adapter_rank=RANK, seed=1)
+    assert model.trainable != frozen
+    told = report.set_index("layer")
+    for name, size in MATRICES.items():
+        assert told.loc[name, "became"] == "LowRankAdapter"
+        assert told.loc[name, "what"] == "Bayesian"
+        assert told.loc[name, "trainable"] == 2 * RANK * size  # means and scales
+    assert told.loc["attention", "why"] == "rank 2 on kernel, kernel.1, kernel.2, kernel.3"
+    assert told.loc["norm", ["weights", "trainable", "what", "why"]].tolist() == [
+        8, 0, "frozen", "no weight of two axes or more",
+    ]  # fmt: skip
+    assert told.loc["head", "what"] == "refused"
+    assert "head is 5 x 1" in told.loc["head", "why"]
+    assert report["weights"].sum() == sum(int(np.prod(v.shape)) for v in transformer().trainable_variables)
+    assert report["trainable"].sum() == sum(int(np.prod(v.shape)) for v in network.trainable_variables)
+    assert all(v.name.endswith(("_A_loc", "_A_rho", "_B_loc", "_B_rho")) for v in network.trainable_variables)
+    np.testing.assert_allclose(without_scale(network)(ROWS), model(ROWS), atol=1e-6)
+    other, _ = tfbnn.bayesianize(randomised(transformer()), adapter_rank=RANK)
+    assert np.abs(without_scale(other)(ROWS) - model(ROWS)).max() > 1e-2  # twin
+
+
+def test_training_leaves_frozen_weights_and_statistics_bit_for_bit(tmp_path):
+    from tfbnn.training.posterior_summary import posterior_summary
+
+    network, _ = tfbnn.bayesianize(randomised(transformer()), adapter_rank=RANK, seed=1)
+    model = tfbnn.BayesianModel(network, tfbnn.likelihoods.Normal(scale=0.1), seed=2)
+    model.compile(keras.optimizers.Adam(0.01))
+    trained = {id(variable) for variable in network.trainable_variables}
+    frozen = [variable for variable in network.weights if id(variable) not in trained]
+    before = [variable.numpy() for variable in frozen]
+    started = [variable.numpy() for variable in network.trainable_variables]
+    x = dict(zip(network.input_names, ROWS, strict=True)) if hasattr(network, "input_names") else ROWS
+    history = tfbnn.train(model, x, np.ones(8, "f"), epochs=3, batch_size=4, verbose=0, jit_compile=False).history
+    assert history["log_likelihood"][-1] > history["log_likelihood"][0]
+    for variable, old in zip(frozen, before, strict=True):
+        np.testing.assert_array_equal(variable, old, err_msg=variable.path)
+    for variable, old in zip(network.trainable_variables, started, strict=True):
+        assert np.abs(variable.numpy() - old).max() > 0, variable.path
+    table = posterior_summary(model)
+    assert table["layer"].tolist() == list(MATRICES)
+    assert table["weights"].tolist() == [RANK * size for size in MATRICES.values()]
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert len(again.trainable_variables) == len(model.trainable_variables)
+    np.testing.assert_array_equal(
+        again.predict_distribution(x, 10).parameters, model.predict_distribution(x, 10).parameters
+    )
+
+
+# Of which no weight has more than RANK rows and columns.
+WITHOUT_MATRIX = {"AdditiveAttention", "Attention", "BatchNormalization", "DepthwiseConv1D", "GroupNormalization",
+                  "LayerNormalization", "RMSNormalization"}  # fmt: skip
+ADAPTED = ("Bidirectional", "EinsumDense", "LSTM", "RNN", "TimeDistributed")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ADAPTED else pytest.param(n, marks=pytest.mark.slow) for n in LAYERS if n not in WITHOUT_MATRIX],
+)
+def test_every_layer_of_keras_that_has_a_matrix_is_adapted(name):
+    model, x = model_of(name)
+    randomised(model)
+    network, report = tfbnn.bayesianize(model, adapter_rank=RANK, seed=1)
+    [line] = report[report["weights"] > 0].to_dict("records")
+    assert line["what"] == "Bayesian"
+    np.testing.assert_allclose(without_scale(network)(x), model(x), atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["LayerNormalization", "DepthwiseConv1D"])
+def test_a_model_without_a_matrix_is_refused(name):
+    with pytest.raises(InvalidInput, match=r"(?s)`layers`.*(two axes|below)"):
+        tfbnn.bayesianize(model_of(name)[0], adapter_rank=RANK)
+
+
+def test_parts_that_a_layer_makes_when_it_is_built_are_frozen_too():
+    network, report = tfbnn.bayesianize(transformer(), ["hidden"], adapter_rank=RANK)
+    assert report.set_index("layer").loc["attention", ["trainable", "what"]].tolist() == [0, "frozen"]
+    assert len(network.trainable_variables) == 4
+
+
+def test_chosen_layers_alone_get_adapters_and_posteriors_that_are_there_stay():
+    inputs = keras.Input((4,))
+    h = tfbnn.layers.DenseFlipout(4, name="before")(inputs)
+    model = keras.Model(inputs, L.Dense(4, name="b")(L.Dense(4, name="a")(h)))
+    network, report = tfbnn.bayesianize(model, ["b"], adapter_rank=2)
+    assert report["what"].tolist() == ["kept", "frozen", "Bayesian"]
+    assert report["trainable"].tolist() == [40, 0, 2 * 2 * 8]
+    assert network.get_layer("before").trainable
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"adapter_rank": 2, "moped": 0.1}, "`moped`.*adapter_rank"),
+        ({"adapter_rank": 0}, "`adapter_rank`.*1 or more"),
+        ({"adapter_rank": 200}, r"`layers`.*refused"),
+    ],
+)
+def test_adapters_that_cannot_be_are_refused(arguments, told):
+    with pytest.raises(InvalidInput, match=rf"(?s){told}"):
+        tfbnn.bayesianize(lenet(), **arguments)

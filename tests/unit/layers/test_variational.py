@@ -8,7 +8,7 @@ import tensorflow as tf
 import tfbnn
 from tfbnn.core.checks import InvalidInput
 from tfbnn.core.noise import Seeded, noise_scope, seed_pair
-from tfbnn.layers import Variational
+from tfbnn.layers import LowRankAdapter, Variational
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((6, 5, 4)).astype("f")
@@ -213,5 +213,169 @@ def test_a_posterior_without_means_of_its_own_leaves_no_dead_weight():
     ],
 )
 def test_what_cannot_be_is_refused(make, told):
+    with pytest.raises(InvalidInput, match=told):
+        make()
+
+
+# --- LowRankAdapter ---------------------------------------------------------------------------------------------------
+
+RANK = 2
+PLAIN = {
+    "Dense": lambda: keras.layers.Dense(3, "tanh"),
+    "EinsumDense": lambda: keras.layers.EinsumDense("abc,cde->abde", (None, 3, 4), bias_axes="de"),
+    "Conv1D": lambda: keras.layers.Conv1D(3, 2, activation="relu"),
+    "Embedding": lambda: keras.layers.Embedding(9, 4),
+    "MultiHeadAttention": lambda: keras.layers.MultiHeadAttention(2, 3),
+    "LSTM": lambda: keras.layers.LSTM(3, return_sequences=True),
+    "GRU": lambda: keras.layers.GRU(3),
+}
+
+
+def called(layer, **arguments):
+    """On X, on whole numbers, or on X twice."""
+    inner = getattr(layer, "layer", layer)
+    if isinstance(inner, keras.layers.Embedding):
+        return layer(np.arange(9)[None])
+    return layer(X, X, **arguments) if isinstance(inner, keras.layers.MultiHeadAttention) else layer(X, **arguments)
+
+
+def randomised(layer):
+    called(layer)
+    for variable in layer.variables:
+        if variable.dtype == "float32":
+            variable.assign(0.5 * RNG.standard_normal(variable.shape))
+    return layer
+
+
+def adapted(layer, scale=None, **arguments):
+    """An adapter that was called, of scales all alike."""
+    found = LowRankAdapter(layer, **{"rank": RANK, "kl_weight": 0.0, "seed": 1, **arguments})
+    called(found)
+    if scale is not None:
+        for q in found.weight_posteriors:
+            q.rho.assign(tf.fill(q.shape, np.log(np.expm1(scale)) if scale else -100.0))
+    return found
+
+
+def split(shape):
+    """The cheapest n_in x n_out, by trying all."""
+    sizes = [(int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))) for axis in range(1, len(shape))]
+    return min(sizes, key=sum)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_with_scales_of_zero_the_adapted_layer_is_the_layer_frozen(name):
+    layer = randomised(PLAIN[name]())
+    expected = called(layer).numpy()
+    matrices = [v for v in layer.trainable_variables if len(v.shape) > 1 and min(split(v.shape)) > RANK]
+    found = adapted(layer, scale=0.0)
+    np.testing.assert_array_equal(called(found), expected)
+    assert not layer.trainable_variables
+    shapes = [q.shape for q in found.weight_posteriors]
+    sizes = [split(variable.shape) for variable in matrices]
+    assert shapes == [shape for n_in, n_out in sizes for shape in ((n_in, RANK), (RANK, n_out))]
+    trained = sum(int(np.prod(v.shape)) for v in found.trainable_variables)
+    assert trained == 2 * sum(RANK * (n_in + n_out) for n_in, n_out in sizes)
+    assert found.changed
+    for q in found.weight_posteriors:
+        q.rho.assign(tf.fill(q.shape, -1.0))
+    assert np.abs(called(found) - expected).max() > 1e-3  # twin
+
+
+@pytest.mark.parametrize("alpha", [None, 3.0])
+def test_a_draw_is_the_layer_with_w0_plus_a_b(alpha):
+    """MultiHeadAttention: kernels of three axes, of query, key, value [4, 2, 3] and of the output [2, 3, 4]."""
+    layer = randomised(PLAIN["MultiHeadAttention"]())
+    plain = keras.layers.MultiHeadAttention(2, 3)
+    called(plain)
+    values = {id(variable): variable.numpy() for variable in layer.variables}
+    found = adapted(layer, scale=0.3, alpha=alpha)
+    for q in found.weight_posteriors:
+        q.loc.assign(RNG.standard_normal(q.shape))
+    with noise_scope(Seeded(seed_pair(4), [found])):
+        outputs = called(found).numpy()
+        drawn = {q.name: q.sample(found._noise()).numpy() for q in found.weight_posteriors}
+
+    def explicit(scale):
+        kernels = [variable for variable in layer.weights if len(variable.shape) == 3]
+        for variable, name in zip(kernels, found.changed, strict=True):
+            change = (drawn[f"{name}_A"] @ drawn[f"{name}_B"]).reshape(variable.shape)
+            values[id(variable)] = variable.numpy() + scale * change
+        plain.set_weights([values[id(variable)] for variable in layer.weights])
+        return called(plain).numpy()
+
+    scale = 1.0 if alpha is None else alpha / RANK
+    np.testing.assert_allclose(outputs, explicit(scale), atol=1e-5)
+    assert np.abs(outputs - explicit(scale + 0.1)).max() > 1e-3  # twin
+
+
+def test_adapters_alone_are_trained_saved_exported_and_loaded(tmp_path):
+    layer = keras.layers.Conv1D(3, 2, activation="tanh")
+    layer(X)
+    network = keras.Sequential(
+        [keras.Input(X.shape[1:]), LowRankAdapter(layer, RANK, alpha=4.0, seed=1), keras.layers.Flatten(),
+         tfbnn.layers.DenseFlipout(1, seed=2)]
+    )  # fmt: skip
+    model = tfbnn.BayesianModel(network, tfbnn.likelihoods.Normal(scale=0.1), seed=3)
+    model.compile(keras.optimizers.Adam(0.05))
+    frozen = layer.get_weights()
+    before = [variable.numpy() for variable in network.trainable_variables]
+    assert len(before) == 4 + 4
+    history = tfbnn.train(model, X, X[:, 0, 0], epochs=2, batch_size=3, verbose=0, jit_compile=False).history
+    assert np.isfinite(history["kl"]).all()
+    assert all(np.array_equal(*pair) for pair in zip(layer.get_weights(), frozen, strict=True))
+    moved = [np.abs(v.numpy() - b).max() for v, b in zip(network.trainable_variables, before, strict=True)]
+    assert min(moved) > 0
+    expected = model.predict_distribution(X, 20)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict_distribution(X, 20).parameters, expected.parameters)
+    assert len(again.network.trainable_variables) == len(before)
+    served = tfbnn.load_saved_model(tfbnn.export_saved_model(model, tmp_path / "model", num_samples=20))
+    np.testing.assert_allclose(served.predict(X)["mean"], expected.mean, atol=1e-5)
+
+
+def test_the_layer_stays_frozen_when_the_network_is_unfrozen():
+    layer = LowRankAdapter(keras.layers.Dense(3), RANK)
+    network = keras.Sequential([keras.Input((4,)), layer])
+    for trainable, count in ((False, 0), (True, 4)):
+        network.trainable = trainable
+        assert len(network.trainable_variables) == count
+        assert not layer.layer.trainable
+
+
+def test_a_layer_that_is_frozen_already_is_adapted_too():
+    layer = keras.layers.Dense(3, trainable=False)
+    assert adapted(layer).changed == ["kernel"]
+
+
+def test_a_big_batch_normalisation_in_it_keeps_its_statistics():
+    inner = keras.Sequential([keras.layers.Dense(3), keras.layers.BatchNormalization()])
+    found = adapted(inner)
+    found(X, training=True)
+    np.testing.assert_array_equal(inner.layers[1].moving_mean, 0.0)
+
+
+def test_of_a_layer_small_weights_are_left_but_none_that_is_asked_for():
+    assert adapted(keras.layers.GRU(3)).changed == ["kernel", "recurrent_kernel"]  # its bias is 2 x 9
+    assert adapted(keras.layers.GRU(3), weights=["kernel"]).changed == ["kernel"]
+    with pytest.raises(InvalidInput, match=r"`rank`.*bias of gru.* is 2 x 9"):
+        adapted(keras.layers.GRU(3), weights=["kernel", "bias"])
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: adapted(keras.layers.Dense(3), rank=3), r"`rank`.*below.*4 x 3.*Received: 3.*Variational"),
+        (lambda: adapted(keras.layers.Dense(1), rank=1), r"`rank`.*4 x 1"),
+        (lambda: adapted(keras.layers.Dense(3), rank=0), "`rank`.*1 or more"),
+        (lambda: adapted(keras.layers.Dense(3), alpha=0.0), "`alpha`"),
+        (lambda: adapted(keras.layers.Dense(3), weights=["bias"]), r"two axes or more that are chosen.*: kernel"),
+        (lambda: adapted(keras.layers.LayerNormalization()), r"two axes or more.*: none.*plain"),
+        (lambda: adapted(keras.layers.LSTM(3, stateful=True)), "stateful=False"),
+        (lambda: adapted(tfbnn.layers.DenseFlipout(1)), "`layer`.*plain"),
+    ],
+)
+def test_what_cannot_be_adapted_is_refused(make, told):
     with pytest.raises(InvalidInput, match=told):
         make()
