@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
@@ -16,7 +14,7 @@ class SpikeAndSlabNormal(tfd.Distribution):
 
     Args:
         log_odds: log P / (1 - P) of each gate, float32; it broadcasts to the tensor's shape, and weights that share an
-            entry share a gate.
+            entry share a gate. A scalar: of a gate for each weight.
         loc, scale: of weights whose gate is open, float32 of the tensor's shape.
         parameters: what a subclass was made of.
     """
@@ -40,19 +38,16 @@ class SpikeAndSlabNormal(tfd.Distribution):
         return self._gates(n, of_gates) * (loc + scale * tf.random.stateless_normal([n, *loc.shape], of_slab))
 
     def _gates(self, n: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """0 or 1, [n, *shape of log_odds]."""
-        return tf.cast(tfd.Bernoulli(logits=self.log_odds).sample(n, seed=seed), self.dtype)
+        """0 or 1, [n, ...], which broadcast to [n, *the tensor's shape]."""
+        logits = self.log_odds if self.log_odds.shape.rank else tf.fill(self.slab[0].shape, self.log_odds)
+        return tf.cast(tfd.Bernoulli(logits=logits).sample(n, seed=seed), self.dtype)
 
 
 @tfd.RegisterKL(SpikeAndSlabNormal, SpikeAndSlabNormal)
 def _(q: SpikeAndSlabNormal, p: SpikeAndSlabNormal, name: str | None = None) -> tf.Tensor:
     """sum over gates of KL(Bernoulli(P) || Bernoulli(pi)) + sum over weights of P KL(Normal || slab)."""
-    of_gates = tfd.kl_divergence(tfd.Bernoulli(logits=q.log_odds), tfd.Bernoulli(logits=_one_of_all(p.log_odds)))
+    if p.log_odds.shape.rank:
+        raise NotImplementedError("No exact KL to a spike and slab whose gates differ.")
+    of_gates = tfd.kl_divergence(tfd.Bernoulli(logits=q.log_odds), tfd.Bernoulli(logits=p.log_odds))
     of_weights = tfd.kl_divergence(tfd.Normal(*q.slab), tfd.Normal(*p.slab))
     return tf.reduce_sum(of_gates) + tf.reduce_sum(tf.sigmoid(q.log_odds) * of_weights)
-
-
-def _one_of_all(log_odds: Any) -> Any:
-    if log_odds.shape.num_elements() != 1:
-        raise NotImplementedError("No exact KL to a spike and slab whose gates differ.")
-    return tf.reshape(log_odds, [])

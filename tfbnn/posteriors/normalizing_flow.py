@@ -49,8 +49,8 @@ class _FlowWeight(GaussianWeightPosterior):
 
 def _flat(tensors: tf.Tensor, rank: int) -> tf.Tensor:
     """[..., *shape of `rank` axes] -> [..., n]."""
-    own = tensors.shape[len(tensors.shape) - rank :]
-    return tf.reshape(tensors, [*tf.unstack(tf.shape(tensors)[: len(tensors.shape) - rank]), own.num_elements()])
+    before = len(tensors.shape) - rank
+    return tf.reshape(tensors, [*tf.unstack(tf.shape(tensors)[:before]), math.prod(tensors.shape[before:])])
 
 
 # --- couplings --------------------------------------------------------------------------------------------------------
@@ -198,14 +198,17 @@ class NormalizingFlow(Posterior):
         """Kernel [n // 2, hidden] and bias, then kernel [hidden, 2 (n - n // 2)] and bias."""
         stays, moves = n // 2, n - n // 2
         seed = getattr(layer, "seed", None)
-        own = [None if seed is None else (seed + zlib.crc32(f"{name}/{i}".encode())) % 2**31 for i in range(2)]
-        inner = keras.initializers.RandomNormal(stddev=stays**-0.5, seed=own[0])
-        outer = keras.initializers.RandomNormal(stddev=self.initial_weight, seed=own[1])
+
+        def add(part: str, shape: tuple[int, ...], stddev: float) -> keras.Variable:
+            own = None if seed is None else (seed + zlib.crc32(f"{name}/{part}".encode())) % 2**31
+            normal = keras.initializers.RandomNormal(stddev=stddev, seed=own) if stddev else "zeros"
+            return add_variable(layer, f"{name}_{part}", shape, normal)
+
         return [
-            add_variable(layer, f"{name}_kernel", (stays, self.hidden), inner),
-            add_variable(layer, f"{name}_bias", (self.hidden,), "zeros"),
-            add_variable(layer, f"{name}_out_kernel", (self.hidden, 2 * moves), outer),
-            add_variable(layer, f"{name}_out_bias", (2 * moves,), "zeros"),
+            add("kernel", (stays, self.hidden), stays**-0.5),
+            add("bias", (self.hidden,), 1.0),  # at 0 the network would be odd, and a parabola far away
+            add("out_kernel", (self.hidden, 2 * moves), self.initial_weight),
+            add("out_bias", (2 * moves,), 0.0),
         ]
 
 
