@@ -145,7 +145,7 @@ class NormalizingFlow(Posterior):
     """w = loc + scale T(eps), eps ~ Normal(0, I): T, a chain of `num_flows` couplings, bends the noise of a tensor.
 
     It represents correlations, curved ridges, skewness and tails among all n weights of a tensor, better with every
-    flow and hidden unit, and begins as MeanField but for a shift of 1 %. It costs, a flow, 3/2 n `hidden` numbers and
+    flow and hidden unit, and begins nearly as MeanField. It costs, a flow, 3/2 n `hidden` numbers and
     two small matrix products a draw; the KL is Monte Carlo, one draw a step. For small tensors: the last layer of a
     network, a table's few inputs. One weight alone is Gaussian.
 

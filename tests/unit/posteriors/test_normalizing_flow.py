@@ -39,7 +39,6 @@ def test_it_begins_nearly_as_a_mean_field():
     eps = normals(100, 30, 4)
     moved = np.abs((q.transform(eps) - q.loc.numpy()) / softplus(-1.0) - eps)
     assert moved.mean() < 0.15
-    assert moved.min() >= 0
     _, bent = built((30, 4))
     assert np.abs((bent.transform(eps) - bent.loc.numpy()) / softplus(bent.rho) - eps).mean() > 0.3  # twin
 
