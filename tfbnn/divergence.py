@@ -52,12 +52,14 @@ def of_kept(distribution: Any, kept: tf.Tensor | None, where: str) -> Any:
     """The distribution of the weights that are left: log densities and KLs count those alone.
 
     Args:
-        distribution: over tensors, weight by weight.
+        distribution: over tensors, weight by weight, or one that says it itself by `of_kept(kept)`.
         kept: bool of the tensor's shape, or None: all.
         where: what errors call it.
     """
     if kept is None:
         return distribution
+    if hasattr(distribution, "of_kept"):
+        return distribution.of_kept(kept)
     base = as_one_event(distribution)
     base = base.distribution if isinstance(base, tfd.Independent) else base
     if base.batch_shape != kept.shape:

@@ -125,15 +125,21 @@ CASES = [
     Case("posterior", posteriors.MeanField, lambda: posteriors.MeanField(keras.initializers.RandomNormal(0.1), -3.0)),
     Case("posterior", posteriors.Pruned, lambda: posteriors.Pruned(posteriors.MeanField(initial_rho=-3.0))),
     Case("posterior", posteriors.UnitCovariance, lambda: posteriors.UnitCovariance(initial_rho=-2.0)),
+    Case("posterior", posteriors.HardConcrete, lambda: posteriors.HardConcrete("input", 0.95, initial_rho=-2.0)),
+    Case("posterior", posteriors.HardConcrete, posteriors.HardConcrete, "a gate a weight", slow=True),
+    Case("posterior", posteriors.NormalizingFlow, lambda: posteriors.NormalizingFlow(2, 3, initial_rho=-2.0)),
     Case("posterior", posteriors.TFPFunction, lambda: posteriors.TFPFunction(student_posterior)),
     Case("prior", priors.AnchoredNormal, lambda: priors.AnchoredNormal(0.1, 0.5)),
     Case("prior", priors.EmpiricalBayesNormal, lambda: priors.EmpiricalBayesNormal(0.1, 0.5)),
+    Case("prior", priors.HierarchicalNormal, lambda: priors.HierarchicalNormal(0.4, 0.5)),
+    Case("prior", priors.HierarchicalNormal, lambda: priors.HierarchicalNormal(0.4, 0.5, "input"), "by input"),
     Case("prior", priors.Horseshoe, lambda: priors.Horseshoe(0.2)),
     Case("prior", priors.Laplace, lambda: priors.Laplace(0.1, 0.5)),
     Case("prior", priors.StudentT, lambda: priors.StudentT(4.0, 0.1, 0.5), slow=True),
     Case("prior", priors.Normal, lambda: priors.Normal(0.1, 0.5)),
     Case("prior", priors.Normal, lambda: priors.Normal([0.1, 0.2, -0.1, 0.3], [0.5, 0.1, 1.0, 2.0]), "by position"),
     Case("prior", priors.ScaleMixture, lambda: priors.ScaleMixture(0.3, 0.8, 0.01)),
+    Case("prior", priors.SpikeAndSlab, lambda: priors.SpikeAndSlab(0.3, 0.8)),
     Case("prior", priors.TFPFunction, lambda: priors.TFPFunction(empirical_prior)),
     Case("likelihood", likelihoods.Bernoulli, likelihoods.Bernoulli),
     Case("likelihood", likelihoods.Categorical, lambda: likelihoods.Categorical(3)),
@@ -188,6 +194,7 @@ def model_of(case: Case, **arguments: Any) -> Any:
     return tfbnn.BayesianModel(network, likelihood, num_data=NUM_ROWS, beta=beta, seed=3, **arguments)
 
 
+GO_TOGETHER = {posteriors.HardConcrete: {"prior": "SpikeAndSlab"}, priors.SpikeAndSlab: {"posterior": "HardConcrete"}}
 BOUNDS = [-0.5, 0.5]  # between whole numbers that an embedding takes
 
 
@@ -209,7 +216,10 @@ def in_positions(layer: Any) -> keras.Model:
 def _factories(case: Case, made: Any) -> dict[str, Any]:
     if case.family not in ("posterior", "prior"):
         return {}
-    return {f"{tensor}_{case.family}_fn": made for tensor in ("kernel", "bias")}
+    kinds = {case.family: made}
+    if case.cls in GO_TOGETHER:
+        kinds |= GO_TOGETHER[case.cls]
+    return {f"{tensor}_{kind}_fn": of_kind for kind, of_kind in kinds.items() for tensor in ("kernel", "bias")}
 
 
 def terms_of(model: Any, seed: int = 5) -> Any:

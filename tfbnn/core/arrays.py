@@ -1,7 +1,8 @@
-"""Numbers of a constructor that may also be arrays, or files of them."""
+"""Numbers of a constructor that may also be arrays, or files of them; shapes of what groups of weights share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,20 @@ def check_broadcasts(where: str, values: Any, shape: tuple[int, ...]) -> None:
     fits = len(own) <= len(shape) and all(a in (1, b) for a, b in zip(own[::-1], shape[::-1], strict=False))
     if not fits:
         raise invalid(where, f"numbers of the weights' shape {list(shape)}, or that broadcast to it", list(own))
+
+
+def shape_of_each(each: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of something there is one of for each weight, input or tensor; it broadcasts to the weights' `shape`.
+
+    An input is one index of all axes but the last, which is of units; a tensor of fewer than two axes (a bias) is that
+    of one input, the constant 1.
+
+    Args:
+        each: "weight", "input" or "tensor".
+        shape: of the tensor of weights.
+    """
+    if each == "weight":
+        return tuple(shape)
+    if each == "input" and len(shape) > 1:
+        return (*shape[:-1], 1)
+    return (1,) * len(shape)

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfbnn import posteriors, priors
-from tfbnn.core.checks import factory_argument, finite_number, invalid
+from tfbnn.core.checks import InvalidInput, factory_argument, finite_number, invalid
 from tfbnn.core.noise import Noise, check_seed, noise_for
 from tfbnn.core.serialization import serialize_function
 from tfbnn.core.tfp_factory import takes
@@ -156,10 +156,13 @@ class VariationalLayer(keras.layers.Layer):
         if q.is_point and prior is not None and prior.has_learned_scale:
             raise invalid(
                 factory_argument(self, name, "prior"),
-                "a prior of fixed scale for a posterior of points: -log p(w) of a learned one falls without end",
+                "a prior of fixed scale for a posterior of points: -log p(w) of a learned one falls without end, or, "
+                "under a hyper-prior, so far that all weights vanish",
                 prior,
                 "Use 'Normal', or posterior 'MeanField'.",
             )
+        if prior is not None and q.has_spike != prior.has_spike and (divergence_fn is None or q.is_point):
+            raise _refused_spike(self, name, q, posterior, prior)
         p = None if prior is None else prior.build(self, name, shape)
         self.weight_terms = (*self.weight_terms, WeightTerm(q, p, divergence_fn))
 
@@ -218,7 +221,8 @@ class VariationalLayer(keras.layers.Layer):
     def _tell_log_ratio(self, noise: Noise) -> None:
         found = _LOG_RATIOS.get()
         is_shared = self.estimator is reparameterization or all(term.q.is_point for term in self.weight_terms)
-        if found is not None and is_shared and all(term.divergence_fn is None for term in self.weight_terms):
+        has_densities = not any(term.divergence_fn or term.q.has_spike for term in self.weight_terms)
+        if found is not None and is_shared and has_densities:
             found[id(self)] = tf.add_n([tf.zeros([]), *(term.log_ratio(noise) for term in self.weight_terms)])
 
     def _refuse_second_call(self, noise: Noise) -> None:
@@ -350,6 +354,24 @@ def same_for_all_draws(noise: Noise, inputs: list[tf.Tensor]) -> list[tf.Tensor]
 def plus_bias(outputs: tf.Tensor, x: Sequence[tf.Tensor], w: Sequence[tf.Tensor]) -> tf.Tensor:
     """The end of every op: 1 bias more, where w is [kernel, bias] and x is [inputs, ones]."""
     return outputs + x[1] * tf.cast(w[1], x[1].dtype) if len(w) == 2 else outputs
+
+
+def _refused_spike(layer: VariationalLayer, name: str, q: Any, posterior: Any, prior: Any) -> InvalidInput:
+    if q.has_spike:
+        return invalid(
+            factory_argument(layer, name, "prior"),
+            f"SpikeAndSlab, because under {type(posterior).__name__} weights are exactly 0 with a probability above 0, "
+            "which under a prior with a density they never are: the KL is infinite",
+            prior,
+            "Use tfbnn.priors.SpikeAndSlab(), or posterior 'MeanField'.",
+        )
+    return invalid(
+        factory_argument(layer, name, "posterior"),
+        f"one whose weights are exactly 0 in some draws, as HardConcrete, because the prior is {type(prior).__name__}, "
+        "whose spike does nothing for others",
+        posterior,
+        "Use posterior 'HardConcrete'; or prior 'Normal', which is the slab alone.",
+    )
 
 
 def _of_one_draw(name: str) -> str:

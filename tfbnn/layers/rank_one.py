@@ -13,7 +13,7 @@ from tfbnn import posteriors, priors
 from tfbnn.core.checks import finite_number, invalid, one_of, positive_integer, positive_number
 from tfbnn.core.noise import Noise, check_seed, noise_for
 from tfbnn.core.serialization import register
-from tfbnn.layers.base import VariationalLayer
+from tfbnn.layers.base import VariationalLayer, same_for_all_draws
 
 LAYERS = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 INITIAL = ("signs", "normal")
@@ -146,8 +146,9 @@ class BatchEnsemble(_AroundKernel):
 
     def call(self, inputs):
         """[B, ..., D] -> what the members make of their rows, or one member of all."""
-        x = tf.cast(inputs, self.compute_dtype)
-        member = noise_for(self, self.seed_generator).member(self.members, x)
+        noise = noise_for(self, self.seed_generator)
+        (x,) = same_for_all_draws(noise, [tf.cast(inputs, self.compute_dtype)])
+        member = noise.member(self.members, x)
         y = self._scaled(self._op(self._scaled(x, _of_member(self.r, member)), self.kernel), _of_member(self.s, member))
         y = y if self.bias is None else y + _of_positions(_of_member(self.bias, member), y)
         return self.layer.activation(y)
@@ -234,7 +235,7 @@ class RankOne(_AroundKernel, VariationalLayer):
         noise = self._noise()
         self._settle_kl(noise, bool(training))
         kernel, r, s = self.weight_posteriors
-        x = tf.cast(inputs, self.compute_dtype)
+        (x,) = same_for_all_draws(noise, [tf.cast(inputs, self.compute_dtype)])
         member = noise.member(self.components, x)
         y = self._op(self._scaled(x, _drawn(r, member, noise, x)), kernel.sample(noise))
         y = self._scaled(y, _drawn(s, member, noise, y))

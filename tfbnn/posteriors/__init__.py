@@ -4,9 +4,11 @@ from tfbnn.core.serialization import Family
 from tfbnn.posteriors.base import GaussianWeightPosterior, Posterior, WeightPosterior
 from tfbnn.posteriors.deterministic import Deterministic
 from tfbnn.posteriors.full_covariance import FullCovariance
+from tfbnn.posteriors.hard_concrete import HardConcrete
 from tfbnn.posteriors.low_rank import LowRank
 from tfbnn.posteriors.matrix_normal import MatrixNormal
 from tfbnn.posteriors.mean_field import MeanField
+from tfbnn.posteriors.normalizing_flow import NormalizingFlow
 from tfbnn.posteriors.pruned import Pruned
 from tfbnn.posteriors.radial import Radial
 from tfbnn.posteriors.tfp_function import TFPFunction
@@ -17,9 +19,11 @@ _FAMILY = Family(
     {
         "Deterministic": Deterministic,
         "FullCovariance": FullCovariance,
+        "HardConcrete": HardConcrete,
         "LowRank": LowRank,
         "MatrixNormal": MatrixNormal,
         "MeanField": MeanField,
+        "NormalizingFlow": NormalizingFlow,
         "Pruned": Pruned,
         "Radial": Radial,
         "UnitCovariance": UnitCovariance,
@@ -36,9 +40,11 @@ __all__ = [
     "Deterministic",
     "FullCovariance",
     "GaussianWeightPosterior",
+    "HardConcrete",
     "LowRank",
     "MatrixNormal",
     "MeanField",
+    "NormalizingFlow",
     "Posterior",
     "Pruned",
     "Radial",

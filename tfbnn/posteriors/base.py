@@ -26,9 +26,11 @@ class WeightPosterior(abc.ABC):
         name: of the tensor ("kernel").
         shape: of the tensor.
         is_point: whether all mass is on one value.
+        has_spike: whether a weight may be exactly 0 in one draw and not in another, so that q has no density.
     """
 
     is_point = False
+    has_spike = False
 
     def __init__(self, name: str, shape: tuple[int, ...]):
         self.name = name

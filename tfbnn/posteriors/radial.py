@@ -123,6 +123,12 @@ class RadialNormal(tfd.Distribution):
         """log of the surface 2 pi^(n/2) / Gamma(n/2)."""
         return math.log(2.0) + 0.5 * self.size * math.log(math.pi) - math.lgamma(0.5 * self.size)
 
+    def _mean(self):
+        return tf.identity(self.moments[0])
+
+    def _variance(self):
+        return tf.square(self.moments[1]) / self.size  # E[(eps_i / |eps| r)^2] = 1 / n
+
     def _entropy(self):
         mean_log_r = -0.5 * (np.euler_gamma + math.log(2.0))
         half_normal = 0.5 * math.log(2.0 / math.pi) - 0.5

@@ -4,10 +4,12 @@ from tfbnn.core.serialization import Family
 from tfbnn.priors.anchored_normal import AnchoredNormal
 from tfbnn.priors.base import Prior, WeightPrior
 from tfbnn.priors.empirical_bayes_normal import EmpiricalBayesNormal
+from tfbnn.priors.hierarchical_normal import HierarchicalNormal
 from tfbnn.priors.horseshoe import Horseshoe
 from tfbnn.priors.laplace import Laplace
 from tfbnn.priors.normal import Normal
 from tfbnn.priors.scale_mixture import ScaleMixture
+from tfbnn.priors.spike_and_slab import SpikeAndSlab
 from tfbnn.priors.student_t import StudentT
 from tfbnn.priors.tfp_function import TFPFunction
 
@@ -16,10 +18,12 @@ _FAMILY = Family(
     {
         "AnchoredNormal": AnchoredNormal,
         "EmpiricalBayesNormal": EmpiricalBayesNormal,
+        "HierarchicalNormal": HierarchicalNormal,
         "Horseshoe": Horseshoe,
         "Laplace": Laplace,
         "Normal": Normal,
         "ScaleMixture": ScaleMixture,
+        "SpikeAndSlab": SpikeAndSlab,
         "StudentT": StudentT,
     },
     from_callable=TFPFunction,
@@ -33,11 +37,13 @@ deserialize = _FAMILY.deserialize
 __all__ = [
     "AnchoredNormal",
     "EmpiricalBayesNormal",
+    "HierarchicalNormal",
     "Horseshoe",
     "Laplace",
     "Normal",
     "Prior",
     "ScaleMixture",
+    "SpikeAndSlab",
     "StudentT",
     "TFPFunction",
     "WeightPrior",

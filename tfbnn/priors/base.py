@@ -23,10 +23,13 @@ class Prior(Configurable, abc.ABC):
 
     Attributes:
         has_learned_scale: whether training may narrow the prior without end; layers refuse it for points, whose
-            -log p(w) has no lower bound then.
+            -log p(w) has no lower bound then, or one far below anything that data say.
+        has_spike: whether a weight is exactly 0 with a probability above 0; layers refuse it for posteriors that
+            have no such zeros.
     """
 
     has_learned_scale = False
+    has_spike = False
 
     @abc.abstractmethod
     def build(self, layer: keras.layers.Layer, name: str, shape: tuple[int, ...]) -> WeightPrior:

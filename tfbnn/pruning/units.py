@@ -156,4 +156,8 @@ def _give(layer: Any, smaller: Any, cut: _Cut) -> None:
     shapes = {q.name: q.shape for q in getattr(layer, "weight_posteriors", [])}
     for variable, own in zip(layer.variables, smaller.variables, strict=True):
         values = variable.numpy()
-        own.assign(cut.of(values) if values.shape == shapes.get(variable.name.split("_")[0]) else values)
+        if values.shape == shapes.get(variable.name.split("_")[0]):
+            values = cut.of(values)
+        elif values.shape != tuple(own.shape):  # one an input, as the scales of HierarchicalNormal
+            values = values[cut.rows]
+        own.assign(values)

@@ -516,7 +516,8 @@ class BayesianModel(keras.Model):
                     f"layer {layer.name}",
                     f"a layer whose rows share a draw of the weights, because bound={self.bound!r} needs its log q(w)",
                     type(layer).__name__,
-                    "Use DenseReparameterization or DenseVariational, without a divergence of your own; or 'elbo'.",
+                    "Use DenseReparameterization or DenseVariational, without a divergence of your own and with a "
+                    "posterior that has a density; or 'elbo'.",
                 )
 
     def _refuse_scaled_layers(self) -> None:

@@ -72,6 +72,18 @@ def test_what_is_left_keeps_mean_scale_mask_and_prior():
     np.testing.assert_array_equal(smaller.kernel_prior_fn.scale, prior.scale[:, kept])
 
 
+def test_what_a_prior_has_of_each_input_goes_with_the_input():
+    prior = priors.HierarchicalNormal(each="input")
+    dense = [layers.DenseReparameterization(units, kernel_prior_fn=prior) for units in (6, 2)]
+    model = model_of(dense, rho=-3.0)
+    last = model.variational_layers[1]
+    last.weight_terms[0].p.loc.assign(np.arange(6)[:, None])
+    silence(last, [0, 3, 4])
+    smaller = prune_units(model, 0.5).variational_layers[1]
+    np.testing.assert_array_equal(smaller.weight_terms[0].p.loc[:, 0], [1, 2, 5])
+    assert smaller.weight_terms[0].q.shape == (3, 2)
+
+
 def bias_in_the_kernel(units):
     return layers.DenseVariational(units, "MeanField", "Normal")
 
