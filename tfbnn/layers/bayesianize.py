@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,7 +72,8 @@ def bayesianize(
             is called more than once, and `Variational`, have one draw of the weights a call.
         posterior, prior: a `tfbnn.posteriors` and a `tfbnn.priors` object or name, of every tensor.
         moped: scale of each weight's posterior as a fraction of |w|; None: as the posterior begins. MeanField alone.
-        seed: of the layers' noise in plain Keras models.
+        seed: of the layers' noise in plain Keras models, and of the initial weights of copies; the next layer has the
+            next one.
 
     Returns:
         The network, for `BayesianModel`, and a DataFrame: layer, its kind, number of weights, what it became, whether
@@ -92,6 +94,8 @@ def bayesianize(
     conversion = _Conversion(model, layers, one_of("estimator", estimator, ESTIMATORS), posterior, prior, moped, seed)
     try:
         network = keras.models.clone_model(model, clone_function=conversion.converted)
+    except InvalidInput:
+        raise
     except (ValueError, NotImplementedError) as error:
         mend = "Put tfbnn.layers.Variational around the layers of a model of your own class."
         raise invalid("model", "a sequential or functional model", type(model).__name__, f"{error} {mend}") from None
@@ -117,7 +121,7 @@ class _Conversion:
         self.moped = None if moped is None else positive_number("moped", moped)
         if self.moped is not None and not isinstance(self.posterior, posteriors.MeanField):
             raise invalid("moped", "None, but for MeanField posteriors", moped)
-        self.seed = seed
+        self.seeds = itertools.repeat(None) if seed is None else itertools.count(seed)
         self.lines: list[_Became] = []
         self.pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
 
@@ -125,6 +129,8 @@ class _Conversion:
         """What the layer becomes; its weights come later, when it is built."""
         if isinstance(layer, keras.Model):  # nested
             return keras.models.clone_model(layer, clone_function=self.converted)
+        if not isinstance(layer, keras.layers.Layer):  # a function of keras.ops
+            return _copied(layer)
         new, what, why = self._of(layer)
         count = sum(int(np.prod(variable.shape)) for variable in layer.trainable_variables)
         self.lines.append(_Became(layer.name, type(layer).__name__, count, type(new).__name__, what, why))
@@ -152,7 +158,7 @@ class _Conversion:
         if special:
             return self._special(layer, config), why
         plain = type(layer).from_config({**config, **dict.fromkeys(regularizers)})
-        return Variational(plain, self.posterior, self.prior, seed=self.seed, name=layer.name), why
+        return Variational(plain, self.posterior, self.prior, seed=next(self.seeds), name=layer.name), why
 
     def _special(self, layer: keras.layers.Layer, config: dict[str, Any]) -> keras.layers.Layer:
         module, name, arguments = _SPECIAL[type(layer)]
@@ -162,7 +168,7 @@ class _Conversion:
         factories = {f"{tensor}_{kind}_fn": part for tensor in tensors
                      for kind, part in (("posterior", self.posterior), ("prior", self.prior))}  # fmt: skip
         given = {key: config[key] for key in arguments}
-        return cls(**given, **factories, seed=self.seed, name=layer.name, dtype=layer.dtype_policy)
+        return cls(**given, **factories, seed=next(self.seeds), name=layer.name, dtype=layer.dtype_policy)
 
     def give_weights(self) -> None:
         """The means are the weights of the model."""
