@@ -301,7 +301,7 @@ def _check_places(where: str, schema: Schema) -> None:
     expected = "columns that are one number each, none of them left out, as their places count"
     if schema.left_out:
         names = ", ".join(schema.left_out)
-        told = f"a table of which {len(schema.left_out)} constant columns are left out: {names}"
+        told = f"constant columns, which are left out: {names}"
         mend = "Numbers stay with data.scaling: together (or none); list other columns in data.exclude."
         raise invalid(where, expected, told, mend)
     others = [column.name for column in schema.columns if not isinstance(column, NumberColumn) or column.has_missing]
