@@ -20,7 +20,7 @@ MODELS = {
     "dropout": {"builder": "transformer", "uncertainty": "dropout", **SMALL, **SEQUENCE},
     "wide_deep": {"builder": "wide_deep", "hidden": [4], "wide_prior": {"class": "Normal", "scale": 0.1}},
 }
-QUICK = ("lenet5", "wide_deep")  # the others take several times as long to trace, and are traced in slow tests
+QUICK = ("lenet5",)  # the others take as long or several times as long to trace, and show the same
 METHODS = [
     ("lenet5", {"method": "MonteCarloDropout"}),
     ("lstm", {"method": "DeepEnsemble", "members": 2}),
