@@ -22,10 +22,11 @@ from tfbnn.evaluation import score
 from tfbnn.training.validation import Validation
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+SLOW = ("wine", "digits", "residual_mlp", "digits_lenet", "digits_lstm", "digits_transformer")
 NAMES = (
     "diabetes",
     "breast_cancer",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("wine", "digits", "residual_mlp")),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
 )
 FEW = ["training.epochs=3", "prediction.num_samples=20"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,10 @@ def refused_cells(series: pd.Series, bad: np.ndarray, where: str, expected: str,
 
 @dataclasses.dataclass(frozen=True)
 class NumberColumn:
-    """A numeric or boolean column; the statistics are those of the training rows, gaps filled with the median."""
+    """A numeric or boolean column; the statistics are those of the training rows, gaps filled with the median.
+
+    `center` and `unit` are what its features are measured by where that is not its own mean and stddev.
+    """
 
     name: str
     kind: str
@@ -109,6 +112,8 @@ class NumberColumn:
     mean: float
     stddev: float
     has_missing: bool
+    center: float | None = None
+    unit: float | None = None
 
     @classmethod
     def fit(cls, name: str, kind: str, series: pd.Series, where: str) -> NumberColumn:
@@ -123,13 +128,19 @@ class NumberColumn:
 
     @property
     def constant(self) -> str | None:
-        """The one value of all training rows, None where there are more."""
-        return f"{self.median:g}" if self.stddev == 0 and not self.has_missing else None
+        """The one value of all training rows, None where there are more, or where others give the unit."""
+        tells_nothing = self.stddev == 0 and not self.has_missing and self.unit is None
+        return f"{self.median:g}" if tells_nothing else None
+
+    @property
+    def location(self) -> float:
+        """What is subtracted from the column."""
+        return self.mean if self.center is None else self.center
 
     @property
     def scale(self) -> float:
-        """What the column is divided by: its stddev, or 1 where only the gaps tell the rows apart."""
-        return self.stddev or 1.0
+        """What the column is then divided by; of its own stddev 1 where only the gaps tell the rows apart."""
+        return (self.stddev or 1.0) if self.unit is None else self.unit
 
     def array(self, series: pd.Series, where: str) -> np.ndarray:
         """Returns cells [B] as float32 [B], NaN where missing."""
@@ -167,6 +178,14 @@ class CategoricalColumn:
 Column = NumberColumn | CategoricalColumn
 
 
+def measured_together(columns: Sequence[NumberColumn]) -> list[NumberColumn]:
+    """The columns in units of the mean and the stddev of all their cells, as columns of one quantity are."""
+    means, stddevs = np.array([(column.mean, column.stddev) for column in columns]).T
+    center = means.mean()
+    unit = np.sqrt((stddevs**2 + (means - center) ** 2).mean())
+    return [dataclasses.replace(column, center=float(center), unit=float(unit) or 1.0) for column in columns]
+
+
 def fit_column(name: str, series: pd.Series, kind: str | None) -> Column:
     """Learns one column from its training cells [N]; `kind` None infers it from the cells."""
     where = f"data.columns.{name}"
@@ -192,6 +211,11 @@ def column_from_dict(config: Mapping[str, Any]) -> Column:
     if config["kind"] == "categorical":
         return CategoricalColumn(config["name"], tuple(config["vocabulary"]))
     return NumberColumn(**config)
+
+
+def as_they_are(columns: Sequence[NumberColumn]) -> list[NumberColumn]:
+    """The columns in the units of the table."""
+    return [dataclasses.replace(column, center=0.0, unit=1.0) for column in columns]
 
 
 def _numbers(kind: str, series: pd.Series, where: str) -> np.ndarray:

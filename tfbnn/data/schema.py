@@ -13,8 +13,18 @@ import pandas as pd
 import tensorflow as tf
 
 from tfbnn.core.checks import InvalidInput, invalid, nearest, one_of, unknown_name
-from tfbnn.data.columns import KINDS, CategoricalColumn, Column, NumberColumn, column_from_dict, fit_column
+from tfbnn.data.columns import (
+    KINDS,
+    CategoricalColumn,
+    Column,
+    NumberColumn,
+    as_they_are,
+    column_from_dict,
+    fit_column,
+    measured_together,
+)
 
+SCALINGS = ("each", "together", "none")
 RESERVED = ("num_samples", "seed")  # scalar inputs that a served model has beside its columns
 
 
@@ -22,14 +32,16 @@ RESERVED = ("num_samples", "seed")  # scalar inputs that a served model has besi
 class Schema:
     """What the training rows say about each column, and the encoding that follows from it.
 
-    Numeric and boolean columns are standardised, (x - mean) / stddev, gaps filled with the median; a column that had
-    gaps in training gains a 0/1 feature for them. A category becomes one-hot, with one more feature for categories
+    Numeric and boolean columns are standardised, (x - mean) / stddev, gaps filled with the median; columns of one
+    quantity (pixels, steps of a series) may be standardised by one mean and stddev, or stay as they are. A column that
+    had gaps in training gains a 0/1 feature for them. A category becomes one-hot, with one more feature for categories
     that no training row has: as nothing is learned about its weights, they stay at the prior, and an unseen category
     makes the model less sure. A gap in a category is a category of its own if training rows had gaps, else unseen.
 
     Attributes:
         columns: the columns in use, in the order of the table.
-        left_out: constant columns and why they are not used; they need not be there at prediction.
+        left_out: constant columns and why they are not used; they need not be there at prediction. Numbers that are not
+            standardised each by itself stay in their places, constant or not.
 
     Example:
         >>> schema = Schema.fit(pd.DataFrame({"bmi": [20.0, 24.0], "sex": ["F", "M"]}))
@@ -43,30 +55,29 @@ class Schema:
     left_out: dict[str, str]
 
     @classmethod
-    def fit(cls, features: pd.DataFrame, kinds: Mapping[str, str] | None = None) -> Schema:
+    def fit(cls, features: pd.DataFrame, kinds: Mapping[str, str] | None = None, scaling: str = "each") -> Schema:
         """Learns from training rows.
 
         Args:
             features: training rows, [N, columns].
             kinds: column name -> "numeric", "categorical" or "boolean", where the inferred kind would be wrong
                 (numbers that are codes, say).
+            scaling: of numeric and boolean columns: "each" by its own mean and stddev, all "together", or "none".
 
         Returns:
             The fitted schema.
 
         Raises:
-            InvalidInput: no rows; an unknown name or kind; a column without values, with infinite ones, with text
-                that should be numbers, or with more than 1000 categories; nothing but constant columns.
+            InvalidInput: no rows; an unknown name, kind or scaling; a column without values, with infinite ones, with
+                text that should be numbers, or with more than 1000 categories; nothing but constant columns.
         """
         series = _rows_of(_series_of(features))
         kinds = _checked_kinds(kinds or {}, series)
         fitted = [fit_column(name, cells, kinds.get(name)) for name, cells in series.items()]
-        constants = {column.name: column.constant for column in fitted if column.constant is not None}
-        left_out = {name: f"all training rows have {value!r}" for name, value in constants.items()}
-        columns = tuple(column for column in fitted if column.name not in left_out)
-        if not columns:
-            raise invalid("data.source", "a column with more than one value in the training rows", left_out)
-        return cls(columns, left_out)
+        if len(constants := _constants(fitted)) == len(fitted):
+            raise invalid("data.source", "a column with more than one value in the training rows", constants)
+        left_out = _constants(fitted := _in_units(fitted, scaling))
+        return cls(tuple(column for column in fitted if column.name not in left_out), left_out)
 
     @property
     def numbers(self) -> list[NumberColumn]:
@@ -176,10 +187,26 @@ class ColumnEncoder(keras.layers.Layer):
         return {**super().get_config(), "schema": self.schema.to_dict()}
 
 
+def _in_units(columns: list[Column], scaling: str) -> list[Column]:
+    """The columns, numbers in the units of the scaling."""
+    numbers = [column for column in columns if isinstance(column, NumberColumn)]
+    if one_of("data.scaling", scaling, SCALINGS) == "each" or not numbers:
+        return columns
+    changed = measured_together(numbers) if scaling == "together" else as_they_are(numbers)
+    by_name = {column.name: column for column in changed}
+    return [by_name.get(column.name, column) for column in columns]
+
+
+def _constants(columns: list[Column]) -> dict[str, str]:
+    """Name of a column that tells no rows apart -> why."""
+    constants = {column.name: column.constant for column in columns}
+    return {name: f"all training rows have {value!r}" for name, value in constants.items() if value is not None}
+
+
 def _standardised(columns: list[NumberColumn], inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
     # In float64, as the mean of large numbers (years, prices) is no float32 and would shift every row.
     values = tf.stack([tf.cast(inputs[column.name], tf.float64) for column in columns], axis=1)
-    medians, means, scales = np.array([(column.median, column.mean, column.scale) for column in columns]).T
+    medians, means, scales = np.array([(column.median, column.location, column.scale) for column in columns]).T
     gaps = tf.math.is_nan(values)
     features = (tf.where(gaps, medians, values) - means) / scales
     with_gaps = np.flatnonzero([column.has_missing for column in columns])

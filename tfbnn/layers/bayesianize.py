@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,7 +76,8 @@ def bayesianize(
             is called more than once, and `Variational`, have one draw of the weights a call.
         posterior, prior: a `tfbnn.posteriors` and a `tfbnn.priors` object or name, of every tensor.
         moped: scale of each weight's posterior as a fraction of |w|; None: as the posterior begins. MeanField alone.
-        seed: of the layers' noise in plain Keras models.
+        seed: of the layers' noise in plain Keras models, and of the initial weights of copies; the next layer has the
+            next one.
         adapter_rank: r: each chosen layer that has a weight of two axes or more becomes a `LowRankAdapter` of that
             rank, also where it is frozen in the model, and all other weights of the model are frozen; `estimator` plays
             no part. None: every weight of the chosen layers has a posterior.
@@ -101,6 +103,8 @@ def bayesianize(
     conversion = _Conversion(model, layers, estimator, posterior, prior, moped, seed, adapter_rank)
     try:
         network = keras.models.clone_model(model, clone_function=conversion.converted)
+    except InvalidInput:
+        raise
     except (ValueError, NotImplementedError) as error:
         mend = "Put tfbnn.layers.Variational around the layers of a model of your own class."
         raise invalid("model", "a sequential or functional model", type(model).__name__, f"{error} {mend}") from None
@@ -129,7 +133,7 @@ class _Conversion:
             raise invalid("moped", "None, but for MeanField posteriors", moped)
         if self.moped is not None and self.adapter_rank is not None:
             raise invalid("moped", "None with `adapter_rank`, whose A B is no weight of the model", moped)
-        self.seed = seed
+        self.seeds = itertools.repeat(None) if seed is None else itertools.count(seed)
         self.made: list[tuple[keras.layers.Layer, keras.layers.Layer, str, str]] = []
 
     def _trainable(self, layer: keras.layers.Layer) -> list[keras.Variable]:
@@ -140,7 +144,7 @@ class _Conversion:
         """What the layer becomes; its weights come later, when it is built."""
         if isinstance(layer, keras.Model):  # nested
             return keras.models.clone_model(layer, clone_function=self.converted)
-        if not isinstance(layer, keras.layers.Layer):  # an operation, as of `a + b`
+        if not isinstance(layer, keras.layers.Layer):  # a function of keras.ops
             return _copied(layer)
         new, what, why = self._of(layer)
         self.made.append((layer, new, what, why))
@@ -181,7 +185,7 @@ class _Conversion:
         if not larger_than(self.adapter_rank, matrices):
             raise rank_too_large(self.adapter_rank, matrices, layer)
         q_and_p = self.posterior, self.prior
-        return LowRankAdapter(_copied(layer), self.adapter_rank, *q_and_p, seed=self.seed, name=layer.name), ""
+        return LowRankAdapter(_copied(layer), self.adapter_rank, *q_and_p, seed=next(self.seeds), name=layer.name), ""
 
     def _with_posterior(self, layer: keras.layers.Layer) -> tuple[keras.layers.Layer, str]:
         config = layer.get_config()
@@ -191,7 +195,7 @@ class _Conversion:
         if special:
             return self._special(layer, config), why
         plain = type(layer).from_config({**config, **dict.fromkeys(regularizers)})
-        return Variational(plain, self.posterior, self.prior, seed=self.seed, name=layer.name), why
+        return Variational(plain, self.posterior, self.prior, seed=next(self.seeds), name=layer.name), why
 
     def _special(self, layer: keras.layers.Layer, config: dict[str, Any]) -> keras.layers.Layer:
         module, name, arguments = _SPECIAL[type(layer)]
@@ -201,7 +205,7 @@ class _Conversion:
         factories = {f"{tensor}_{kind}_fn": part for tensor in tensors
                      for kind, part in (("posterior", self.posterior), ("prior", self.prior))}  # fmt: skip
         given = {key: config[key] for key in arguments}
-        return cls(**given, **factories, seed=self.seed, name=layer.name, dtype=layer.dtype_policy)
+        return cls(**given, **factories, seed=next(self.seeds), name=layer.name, dtype=layer.dtype_policy)
 
     def give_weights(self) -> None:
         """The means are the weights of the model."""

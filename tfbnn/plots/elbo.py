@@ -10,6 +10,8 @@ import numpy as np
 from tfbnn.core.checks import invalid, one_of
 from tfbnn.plots.base import BLUE, GREY, INK, ORANGE, legend_above, panels, read_logarithms
 
+MOST_LAYERS = 6  # in the legend
+LONGEST = 12  # letters of a name of which three fit beside each other
 SETTLING = 0.1  # share of the epochs, the first ones, whose values need not fit on the axis
 TERMS = {
     "elbo": ("ELBO", BLUE),
@@ -75,14 +77,24 @@ def _draw_terms(axis: Any, named: dict[str, np.ndarray]) -> None:
 
 
 def _draw_kl(axis: Any, named: dict[str, np.ndarray]) -> None:
-    layers = {name.removeprefix("kl/"): values for name, values in named.items() if name.startswith("kl/")}
+    layers = _largest({name.removeprefix("kl/"): v for name, v in named.items() if name.startswith("kl/")})
     axis.plot(_epochs(named["kl"]), named["kl"], color=INK, linewidth=1.5, label="all layers")
     for i, (layer, values) in enumerate(layers.items() if len(layers) > 1 else ()):
         axis.plot(_epochs(values), values, color=(BLUE, ORANGE, GREY)[i % 3], linewidth=1.1, label=layer)
     axis.set_yscale("log")
     read_logarithms(axis.yaxis)
     axis.set_ylabel("KL(q || p), nats", fontsize=9)
-    legend_above(axis, columns=3)
+    legend_above(axis, columns=3 if max(map(len, layers), default=0) <= LONGEST else 1)
+
+
+def _largest(layers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The layers of most KL in the end, and the sum of the others where there are many: a legend takes no more."""
+    if len(layers) <= MOST_LAYERS:
+        return layers
+    order = sorted(layers, key=lambda name: layers[name][-1], reverse=True)
+    shown, others = order[: MOST_LAYERS - 1], order[MOST_LAYERS - 1 :]
+    kept = {name: values for name, values in layers.items() if name in shown}
+    return {**kept, f"{len(others)} others": np.sum([layers[name] for name in others], axis=0)}
 
 
 def _draw_validation(axis: Any, named: dict[str, np.ndarray]) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from tfbnn.core.checks import InvalidInput, invalid
 from tfbnn.core.draws import Draws
-from tfbnn.data import Schema, Table, Target, read_table, split_rows
+from tfbnn.data import NumberColumn, Schema, Table, Target, read_table, split_rows
 from tfbnn.evaluation import score
 from tfbnn.export.saved_model import EXTRA, export_saved_model
 from tfbnn.export.versions import version_folder
@@ -198,7 +198,7 @@ def prepare_data(recipe: Recipe, prior_from: Any = None, more: Table | None = No
 
 def _fitted(recipe: Recipe, train: Table, kind: str) -> tuple[Schema, Target, Likelihood]:
     """What is learned of the training rows before training."""
-    schema = Schema.fit(train.features, recipe.data.columns)
+    schema = Schema.fit(train.features, recipe.data.columns, recipe.data.scaling)
     target = Target.fit(train.target, kind)
     likelihood = likelihood_for(recipe.likelihood, len(target.labels or ()))
     _check_classes(likelihood, target)
@@ -285,6 +285,8 @@ def build_method(recipe: Recipe, data: PreparedData) -> Inference:
 
 
 def _network(recipe: Recipe, data: PreparedData) -> keras.Model:
+    if recipe.builder.places is not None:
+        _check_places(f"model.{recipe.builder.places}", data.schema)
     network = recipe.network(data.schema.num_features, data.likelihood.num_outputs)
     if data.before is None:
         return network
@@ -292,6 +294,20 @@ def _network(recipe: Recipe, data: PreparedData) -> keras.Model:
         return posterior_as_prior(network, data.before.gaussians)
     except InvalidInput as error:
         raise error.at(OPTION if error.where == "yesterday" else "model") from None
+
+
+def _check_places(where: str, schema: Schema) -> None:
+    """Columns are places of an image or a sequence only where none is left out and none is more than a number."""
+    expected = "columns that are one number each, none of them left out, as their places count"
+    if schema.left_out:
+        names = ", ".join(schema.left_out)
+        told = f"constant columns, which are left out: {names}"
+        mend = "Numbers stay with data.scaling: together (or none); list other columns in data.exclude."
+        raise invalid(where, expected, told, mend)
+    others = [column.name for column in schema.columns if not isinstance(column, NumberColumn) or column.has_missing]
+    if others:
+        mend = "Fill the gaps in, make text numbers, or list the columns in data.exclude."
+        raise invalid(where, expected, f"columns of text, or with gaps: {', '.join(others)}", mend)
 
 
 @contextlib.contextmanager

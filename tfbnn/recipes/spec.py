@@ -43,6 +43,9 @@ class DataSpec(_Section):
         target: name of the column to predict.
         exclude: columns that are left out.
         columns: name -> "numeric", "categorical" or "boolean", where the guess from the values is wrong.
+        scaling: numeric and boolean columns are standardised "each" by itself, constant ones left out; "together", by
+            one mean and stddev, as columns of one quantity are (pixels of an image, steps of a series), constant ones
+            too, which keep the others in their places; or "none", the same in the units of the table.
         test_fraction: share of the rows that is held out, scored and written beside the model.
     """
 
@@ -50,6 +53,7 @@ class DataSpec(_Section):
     target: str
     exclude: list[str] = []
     columns: dict[str, Literal["numeric", "categorical", "boolean"]] = {}
+    scaling: Literal["each", "together", "none"] = "each"
     test_fraction: float = pydantic.Field(default=0.2, gt=0, lt=1)
 
 

@@ -146,6 +146,59 @@ def test_constant_columns_are_left_out_and_not_required():
     assert schema.encode({"x": [1.5]}).shape == (1, 1)
 
 
+# --- columns of one quantity ------------------------------------------------------------------------------------------
+
+PIXELS = pd.DataFrame({"a": [0.0, 0.0, 0.0], "b": [1.0, 4.0, 7.0], "c": [16.0, 2.0, 12.0]})
+
+
+def test_together_numbers_are_standardised_by_all_of_their_cells():
+    schema = Schema.fit(PIXELS, scaling="together")
+    cells = PIXELS.to_numpy()
+    assert schema.feature_names == ["a", "b", "c"]
+    np.testing.assert_allclose(schema.encode(PIXELS), (cells - cells.mean()) / cells.std(), rtol=1e-6)
+
+
+def test_twin_each_by_itself_leaves_the_constant_out():
+    schema = Schema.fit(PIXELS)
+    assert schema.feature_names == ["b", "c"]
+    np.testing.assert_allclose(schema.encode(PIXELS).std(axis=0), 1.0, rtol=1e-6)
+
+
+def test_without_scaling_numbers_are_those_of_the_table():
+    np.testing.assert_array_equal(Schema.fit(PIXELS, scaling="none").encode(PIXELS), PIXELS.to_numpy())
+
+
+@pytest.mark.parametrize("scaling", ["together", "none"])
+def test_scaling_is_of_numbers_alone_and_outlives_json(scaling):
+    frame = mixed_frame(0)
+    schema = Schema.fit(frame, scaling=scaling)
+    assert list(schema.left_out) == ["unit"]
+    for name in ("sex=F", "sex=M"):
+        at = schema.feature_names.index(name)
+        np.testing.assert_array_equal(schema.encode(frame)[:, at], frame["sex"] == name[-1])
+    copy = Schema.from_dict(json.loads(json.dumps(schema.to_dict())))
+    assert copy == schema
+    np.testing.assert_array_equal(copy.encode(frame), schema.encode(frame))
+
+
+def test_a_schema_written_before_there_was_a_scaling_is_read():
+    config = Schema.fit(PIXELS).to_dict()
+    for column in config["columns"]:
+        del column["center"], column["unit"]
+    assert Schema.from_dict(config) == Schema.fit(PIXELS)
+
+
+@pytest.mark.parametrize("scaling", ["each", "together", "none"])
+def test_nothing_but_constants_is_refused_whatever_the_scaling(scaling):
+    with refuses("`data.source`", "more than one value"):
+        Schema.fit(PIXELS[["a"]], scaling=scaling)
+
+
+def test_an_unknown_scaling_is_refused():
+    with refuses("`data.scaling`", "'togther'", "Did you mean 'together'?"):
+        Schema.fit(PIXELS, scaling="togther")
+
+
 def test_order_and_extra_columns_change_nothing(schema, frame):
     shuffled = frame[frame.columns[::-1]].assign(extra=np.inf)
     np.testing.assert_array_equal(schema.encode(shuffled), schema.encode(frame))

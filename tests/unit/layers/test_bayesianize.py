@@ -10,6 +10,7 @@ import tensorflow as tf
 import tfbnn
 from tfbnn.core.checks import InvalidInput
 from tfbnn.layers import VariationalLayer
+from tfbnn.layers.convert import as_points
 
 RNG = np.random.default_rng(0)
 L = keras.layers
@@ -238,6 +239,32 @@ def test_converted_twice_it_is_as_converted_once():
     again, report = tfbnn.bayesianize(network)
     assert report["why"].tolist()[-1] == "it has a posterior already"
     assert sum(isinstance(layer, VariationalLayer) for layer in again.layers) == 4
+
+
+def test_a_network_with_functions_of_keras_ops_is_converted():
+    inputs = keras.Input((4,))
+    left, right = (L.Dense(3, name=name)(inputs) for name in ("left", "right"))
+    model = keras.Model(inputs, L.Dense(2, name="output")(keras.ops.softmax(left + right)))
+    network, report = tfbnn.bayesianize(model, seed=1)
+    assert report["layer"][report["what"] == "Bayesian"].tolist() == ["left", "right", "output"]
+    x = RNG.normal(size=(5, 4)).astype("float32")
+    np.testing.assert_allclose(without_scale(network)(x), model(x), atol=2e-6)
+
+
+def test_each_layer_has_a_seed_of_its_own():
+    """Else copies of the network, as an ensemble has them, would begin with equal weights in layers of one shape."""
+    model = keras.Sequential([keras.Input((3,)), *(L.Dense(3, name=f"dense_{i}") for i in range(3))])
+    assert [layer.seed for layer in tfbnn.bayesianize(model, seed=7)[0].layers] == [7, 8, 9]
+    assert [layer.seed for layer in tfbnn.bayesianize(model)[0].layers] == [None] * 3
+    copy = as_points(tfbnn.bayesianize(model, seed=7)[0], seed=1)
+    one, two, _ = (layer.weight_posteriors[0].loc for layer in copy.layers)
+    assert not np.array_equal(one, two)
+
+
+def test_parts_that_do_not_go_together_are_told_as_such():
+    model = keras.Sequential([keras.Input((3,)), L.Dense(2)])
+    with pytest.raises(InvalidInput, match=r"`kernel_posterior_fn`.*factorised"):
+        tfbnn.bayesianize(model, posterior="FullCovariance")
 
 
 # --- adapters of a frozen model ---------------------------------------------------------------------------------------

@@ -207,3 +207,28 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(OSError, match="full"):
         plots.write(figure, tmp_path / "a.png")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", before)]
+
+
+def kl_of(count, name="layer_{}"):
+    values = {f"kl/{name.format(i)}": np.array([20.0, 10.0 + i]) for i in range(count)}
+    return {"elbo": [-2.0, -1.0], "log_likelihood": [-1.0, -0.5], "kl": sum(values.values()), **values}
+
+
+def test_of_many_layers_the_largest_are_told_and_the_others_summed():
+    (axis,) = plots.plot_elbo(kl_of(9), "kl").axes
+    lines = {line.get_label(): line.get_ydata() for line in axis.lines}
+    assert list(lines) == ["all layers", *(f"layer_{i}" for i in range(4, 9)), "4 others"]
+    np.testing.assert_allclose(lines["4 others"], [80.0, 46.0])
+    np.testing.assert_allclose(sum(list(lines.values())[1:]), lines["all layers"])
+
+
+def test_twin_of_few_layers_each_is_told():
+    (axis,) = plots.plot_elbo(kl_of(6), "kl").axes
+    assert [line.get_label() for line in axis.lines] == ["all layers", *(f"layer_{i}" for i in range(6))]
+
+
+def test_long_names_of_layers_leave_room_for_the_picture(tmp_path):
+    """In the report's size; Matplotlib warns, which is an error here, where a legend leaves none."""
+    figure = plots.plot_elbo(kl_of(9, "block_0_feed_forward_hidden_{}"), "kl")
+    figure.set_size_inches(4.2, 3.2)
+    figure.savefig(tmp_path / "kl.svg")

@@ -369,7 +369,7 @@ def test_python_code_is_named_only_where_it_is_allowed(tmp_path, module):
 @pytest.mark.parametrize(
     ("builder", "parts"),
     [
-        ("mpl", ["one of mlp", "Did you mean 'mlp'"]),
+        ("mpl", ["one of", "mlp", "Did you mean 'mlp'"]),
         (5, ["MODULE:FUNCTION", "Received: 5"]),
         (["mlp"], ["MODULE:FUNCTION", "['mlp']"]),
         (":build", ["MODULE:FUNCTION"]),

@@ -15,7 +15,7 @@ import keras
 import pydantic
 
 from tfbnn.core.checks import InvalidInput, invalid, unknown_name
-from tfbnn.recipes.builders import mlp
+from tfbnn.recipes.builders import convnet, mlp, recurrent, transformer, wide_deep
 
 
 class Builder(NamedTuple):
@@ -24,13 +24,21 @@ class Builder(NamedTuple):
     Attributes:
         options: pydantic model of the keys beside `builder`; None: any keys.
         build: (options, num_features, num_outputs, seed) -> network [B, D] -> [B, P].
+        places: the key that tells at which places of an image or a sequence the features are; None: they have none.
     """
 
     options: type[pydantic.BaseModel] | None
     build: Callable[..., Any]
+    places: str | None = None
 
 
-BUILDERS = {"mlp": Builder(mlp.Options, mlp.build)}
+BUILDERS = {
+    "mlp": Builder(mlp.Options, mlp.build),
+    "convnet": Builder(convnet.Options, convnet.build, places="shape"),
+    "recurrent": Builder(recurrent.Options, recurrent.build, places="steps"),
+    "transformer": Builder(transformer.Options, transformer.build, places="steps"),
+    "wide_deep": Builder(wide_deep.Options, wide_deep.build),
+}
 
 
 def find(name: str, allow_imports: bool = False, folder: Path | None = None) -> Builder:

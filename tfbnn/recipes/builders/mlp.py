@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import pydantic
 
-from tfbnn import layers, posteriors, priors
+from tfbnn import layers
 from tfbnn.core.checks import InvalidInput, invalid, one_of
-from tfbnn.recipes.named import check_named
+from tfbnn.recipes.builders.base import NARROW, OUTPUT, Activation, Posterior, Prior, of_the_key
 
 LAYERS = ("DenseFlipout", "DenseLocalReparameterization", "DenseReparameterization", "DenseVariational")
 
@@ -30,32 +30,16 @@ class Options(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
     hidden: list[pydantic.PositiveInt] = [20]
-    activation: str = "relu"
+    activation: Activation = "relu"
     layer: str = "DenseFlipout"
-    prior: Any = {"class": "Normal", "scale": 0.3}
-    posterior: Any = "MeanField"
+    prior: Prior = NARROW
+    posterior: Posterior = "MeanField"
     bayesian: Literal["all", "last"] | list[pydantic.NonNegativeInt] = "all"
 
     @pydantic.field_validator("layer")
     @classmethod
     def _known_layer(cls, name: str) -> str:
         return one_of("layer", name, LAYERS)
-
-    @pydantic.field_validator("activation")
-    @classmethod
-    def _known_activation(cls, name: str) -> str:
-        known = [word for word in dir(keras.activations) if word.islower() and not word.startswith("_")]
-        return one_of("activation", name, [word for word in known if word not in ("get", "serialize", "deserialize")])
-
-    @pydantic.field_validator("prior")
-    @classmethod
-    def _known_prior(cls, identifier: Any) -> Any:
-        return None if identifier is None else check_named("prior", identifier, priors.get)
-
-    @pydantic.field_validator("posterior")
-    @classmethod
-    def _known_posterior(cls, identifier: Any) -> Any:
-        return check_named("posterior", identifier, posteriors.get)
 
     @pydantic.model_validator(mode="after")
     def _bayesian_layers_exist(self) -> Options:
@@ -79,23 +63,15 @@ def build(options: Options, num_features: int, num_outputs: int, seed: int) -> k
     """
     units = [*options.hidden, num_outputs]
     activations = [options.activation] * len(options.hidden) + [None]
-    names = [f"hidden_{i}" for i in range(len(options.hidden))] + ["output"]
+    names = [f"hidden_{i}" for i in range(len(options.hidden))] + [OUTPUT]
     network = keras.Sequential([keras.Input((num_features,))], name="mlp")
     for i, (width, activation, name) in enumerate(zip(units, activations, names, strict=True)):
         make = _bayesian_layer if _is_bayesian(options, i) else _plain_layer
         try:
             network.add(make(options, width, activation, seed=seed + i, name=name))
         except InvalidInput as error:
-            raise _of_the_key(error) from None
+            raise of_the_key(error) from None
     return network
-
-
-def _of_the_key(error: InvalidInput) -> InvalidInput:
-    """`kernel_posterior_fn` of a layer is the recipe's `posterior`."""
-    for key in ("prior", "posterior"):
-        if (error.where or "").endswith(f"_{key}_fn"):
-            return error.at(key)
-    return error
 
 
 def _is_bayesian(options: Options, i: int) -> bool:
