@@ -25,6 +25,7 @@ NAMES = {
     "diabetes": "the recipe's error, coverage and KL on random splits, beside ridge regression",
     "evaluation": "the pictures of docs/evaluation.md",
     "layers": "LeNet-5 and an LSTM with posteriors beside plain ones: training steps and draws",
+    "lenet": "MNIST with LeNet-5: mean-field posterior and ensemble of 10, beside published figures",
     "tables": "the tables of docs/layers.md, from the docstrings",
 }
 

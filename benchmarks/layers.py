@@ -8,6 +8,7 @@ net over B x S rows.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -51,14 +52,17 @@ def sequences(rows: int) -> np.ndarray:
 
 def lenet(estimator: str | None) -> keras.Model:
     """LeNet-5; None: of plain Keras layers."""
-    conv, dense = (
-        (keras.layers.Conv2D, keras.layers.Dense)
-        if estimator is None
-        else (getattr(tfbnn.layers, f"Conv2D{estimator}"), getattr(tfbnn.layers, f"Dense{estimator}"))
-    )
+    if estimator is None:
+        return lenet_of(keras.layers.Conv2D, keras.layers.Dense)
+    return lenet_of(getattr(tfbnn.layers, f"Conv2D{estimator}"), getattr(tfbnn.layers, f"Dense{estimator}"))
+
+
+def lenet_of(conv: Callable, dense: Callable, before: Sequence[keras.layers.Layer] = ()) -> keras.Model:
+    """LeNet-5 of these layers, behind others."""
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
+            *before,
             conv(6, 5, padding="same", activation="relu"),
             keras.layers.MaxPooling2D(2),
             conv(16, 5, activation="relu"),
