@@ -33,8 +33,10 @@ def with_tables(page: str) -> str:
 def table(family: Any) -> str:
     """Markdown: a row a public class."""
     found = [getattr(family, name) for name in family.__all__ if name not in ABSTRACT]
-    lines = ["| name | what | reference |", "|---|---|---|"]
-    lines += [f"| `{cls.__name__}` | {what(cls)} | {reference(cls)} |" for cls in found if inspect.isclass(cls)]
+    lines = ["| name | what | when | cost | reference |", "|---|---|---|---|---|"]
+    for cls in filter(inspect.isclass, found):
+        told = " | ".join([what(cls), *(part(cls, name) for name in ("When", "Cost", "Reference"))])
+        lines.append(f"| `{cls.__name__}` | {told} |")
     return "\n".join(lines)
 
 
@@ -43,10 +45,10 @@ def what(cls: type) -> str:
     return _cell(inspect.getdoc(cls).split("\n\n")[0]).removesuffix(".")  # type: ignore[union-attr]
 
 
-def reference(cls: type) -> str:
-    """The paper, of the class or of the one that it is made of; "" where none is named."""
-    for part in cls.__mro__:
-        if found := re.search(r"^ *Reference: (.*?)(\n\n|\Z)", part.__doc__ or "", re.S | re.M):
+def part(cls: type, name: str) -> str:
+    """What follows `name:`, of the class or of the one that it is made of; "" where none tells it."""
+    for own in cls.__mro__:
+        if found := re.search(rf"^ *{name}: (.*?)(\n\n|\n *[A-Z][a-z]+:|\Z)", own.__doc__ or "", re.S | re.M):
             return _cell(found[1])
     return ""
 

@@ -78,6 +78,9 @@ class DenseReparameterization(_DenseSeparate):
 
     Right for every posterior; its gradients are noisier than flipout's, because all rows share the draw.
 
+    When: posteriors with correlations, layers that are called several times.
+    Cost: 2 numbers a weight with MeanField; a plain pass and one draw of the weights; noisy gradients.
+
     Args:
         units: U, number of outputs.
         activation: name or function, as in `keras.layers.Dense`.
@@ -110,6 +113,9 @@ class DenseLocalReparameterization(_DenseSeparate):
     The fastest to train and the least noisy; needs factorised Gaussian posteriors. On inputs of rank 3 or more it
     treats positions of a row as if each met weights of its own: an approximation of training, not of prediction.
 
+    When: the first choice for dense layers with MeanField: least noise.
+    Cost: 2 numbers a weight; two products a pass instead of one, and one random number an output.
+
     Args, inputs and outputs: those of `DenseReparameterization`.
 
     Example:
@@ -126,6 +132,9 @@ class DenseFlipout(_DenseSeparate):
     """Dense layer; one draw of the weights, turned by random signs for each row (flipout).
 
     Rows are nearly independent at about twice the cost of a plain layer; needs factorised Gaussian posteriors.
+
+    When: MeanField, and inputs with positions, which share their weights.
+    Cost: 2 numbers a weight; two products a pass instead of one, one draw of the weights, and random signs.
 
     Args, inputs and outputs: those of `DenseReparameterization`.
 
@@ -144,6 +153,9 @@ class DenseVariational(Dense):
 
     With `FullCovariance` it holds the exact posterior of Bayesian linear regression.
 
+    When: correlations between kernel and bias; linear regression, where FullCovariance is exact.
+    Cost: that of its posterior, over kernel and bias together; n^2 numbers with FullCovariance.
+
     Args:
         units: U, number of outputs.
         make_posterior_fn: q of the weights [D + 1, U], the last row being the bias ([D, U] without one): a
@@ -160,6 +172,8 @@ class DenseVariational(Dense):
 
     Example:
         >>> tfbnn.layers.DenseVariational(1, make_posterior_fn="FullCovariance")
+
+    Reference: Barber & Bishop 1998; Bishop 2006, section 3.3 (linear regression).
     """
 
     factory_argument = "make_{kind}_fn"

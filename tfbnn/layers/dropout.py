@@ -27,6 +27,9 @@ class MCDropout(keras.layers.Layer):
     called again has the same mask again. In a plain Keras model each row of each call has a mask of the layer's own
     generator, in prediction too.
 
+    When: a net that was trained with dropout, or must train as fast as a plain one.
+    Cost: no numbers beside the net's; one random number an input unit.
+
     Args:
         rate: probability that a unit is dropped, between 0 and 1.
         seed: of the masks in a plain Keras model; None: another at every construction.
@@ -85,6 +88,9 @@ class ConcreteDropout(VariationalLayer):
     In training z is relaxed, so that p has a gradient: z = 1 - sigmoid((logit p + logit u) / temperature), u uniform,
     each row its own. A draw in prediction takes the limit of temperature 0, z = [u < 1 - p], one for all rows: it is
     a member of the q whose KL was counted, a network with units in or out.
+
+    When: as MCDropout, where the rate shall be learned.
+    Cost: 1 number a layer beside the net's; one random number an input unit.
 
     Args:
         layer: `keras.layers.Dense`, Conv1D, Conv2D or Conv3D (channels last, one group); inputs of rank above 2 have

@@ -19,6 +19,9 @@ class EmbeddingReparameterization(VariationalLayer):
 
     A number that is rare keeps a wide posterior: what follows is unsure of it. The KL is of the whole table.
 
+    When: categories and words of which some are rare: those stay unsure.
+    Cost: 2 numbers an entry; one draw of the whole table a call.
+
     Args:
         input_dim: V, how many whole numbers there are, 0 ... V - 1.
         output_dim: E, size of a vector.

@@ -32,6 +32,9 @@ class VariationalLastLayer(VariationalLayer):
     closed form (of classes a bound from below, by Jensen's inequality); other likelihoods, and other bounds than the
     ELBO, one draw of f a row.
 
+    When: a big net whose trunk is to stay as it is; smooth training.
+    Cost: (D + 1)^2 numbers an output, or 2 (D + 1) with "diagonal"; one trunk for all draws.
+
     Args:
         units: U, number of outputs; it has no activation, and its outputs are those of the network.
         covariance: "full": S_u over all weights of unit u, (D + 1)^2 numbers a unit; "diagonal": one a weight.

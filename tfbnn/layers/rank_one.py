@@ -99,6 +99,9 @@ class BatchEnsemble(_AroundKernel):
     Nothing has a prior: train it by `BayesianModel` as a network without a KL. In a plain Keras model rows have members
     by their place in prediction too.
 
+    When: an ensemble in the memory of one net.
+    Cost: M (D + U) numbers beside the kernel's D U; a pass costs what a plain one does.
+
     Args:
         layer: `keras.layers.Dense`, Conv1D, Conv2D or Conv3D (channels last), which says what op, sizes, activation,
             bias and initial values are; where it is built, W begins at its kernel. It is not changed.
@@ -176,6 +179,9 @@ class RankOne(_AroundKernel, VariationalLayer):
     KL(q || p) of the mixture has no formula. This is its upper bound by the convexity of KL, so that the ELBO stays a
     lower bound: exact where K = 1, else above it by log K at most, over all layers together. W has -log of
     Normal(0, weight_scale^2) as a `penalty` (L2); the bias is a plain weight.
+
+    When: as BatchEnsemble, with posteriors about each member.
+    Cost: 2 K (D + U) numbers beside the kernel's D U; noise of D + U numbers a row.
 
     Args:
         layer: as in `BatchEnsemble`.

@@ -23,6 +23,9 @@ class RandomFeatures(keras.layers.Layer):
     phi(h)^T phi(g) is near exp(-|h - g|^2 / (2 l^2)), the nearer the more features: a linear layer behind it, with a
     Gaussian prior, is a Gaussian process. It costs M D numbers that are not trained.
 
+    When: before a last layer that shall be a Gaussian process: `sngp`.
+    Cost: M D numbers that are not trained, and one product.
+
     Args:
         features: M.
         length_scale: l, the distance of inputs at which functions are no longer alike.

@@ -29,6 +29,9 @@ class Variational(VariationalLayer):
     are the layer's. All arguments of the call pass through: masks, initial states, `training`, several inputs. What the
     layer keeps beside its weights (the statistics of a batch normalisation) is as without it.
 
+    When: recurrent layers, attention, normalisations, layers of your own.
+    Cost: that of its posterior; one draw of the weights a call, and noisy gradients.
+
     Args:
         layer: a Keras layer, built or not; a stateful RNN is refused, because its state would belong to no draw.
         posterior_fn: q of each tensor: a `tfbnn.posteriors` object or name, or a TFP factory function.
@@ -208,6 +211,9 @@ class LowRankAdapter(Variational):
     [rank, n_out]; of a weight of more axes the first ones are n_in and the others n_out, where A and B are smallest. B
     begins at 0 and A at random, so that with scales of 0 the outputs are the layer's. Each call makes W_0 + A B, in
     memory of the size of W_0 for each draw that is made at once.
+
+    When: a big model that is frozen, and few rows.
+    Cost: 2 r (n_in + n_out) numbers a kernel instead of 2 n_in n_out; one product of A and B a call.
 
     Args:
         layer: as in `Variational`, one that is frozen already too: Dense, EinsumDense, Embedding, Conv, attention,

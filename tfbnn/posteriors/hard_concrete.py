@@ -85,6 +85,9 @@ class HardConcrete(Posterior):
     values that it has under q. The KL of their product w is no larger, so that the ELBO stays a bound for that prior of
     w; where open gates are 1, which training nearly makes them, it is the spike and slab itself.
 
+    When: sparse nets: which weights or inputs are needed at all; with SpikeAndSlab.
+    Cost: 3 numbers a weight, or 2 and one an input; a random number more for each gate.
+
     Args:
         each: "weight": a gate a weight; "input": a gate an input (a row of a kernel; all axes but the last), shared by
             its weights, so that inputs or, in a hidden layer, the units before it are switched off as a whole. A bias

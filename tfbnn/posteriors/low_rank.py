@@ -56,6 +56,9 @@ class LowRank(Posterior):
     It represents correlations along a few directions, and costs rank + 2 numbers a weight. The KL to a factorised
     Gaussian prior is exact.
 
+    When: correlations along a few directions, at any size.
+    Cost: rank + 2 numbers a weight.
+
     Args:
         rank: columns of V, less than n.
         loc_initializer: Keras initializer of the means; None: what the layer suggests.

@@ -153,6 +153,9 @@ class NormalizingFlow(Posterior):
     of tanh it shifts and stretches the second. Unlike in an autoregressive flow its inverse is as cheap as itself, so
     that log q(w) is known of every w.
 
+    When: skewed or curved posteriors of few weights.
+    Cost: num_flows networks over n weights, 4,096 at most; a Monte Carlo KL.
+
     Args:
         num_flows: couplings; two for every entry to be moved by others.
         hidden: units of each coupling's network.

@@ -61,6 +61,9 @@ class Pruned(Posterior):
     (Under the prior as it was, a certain weight would have an infinite KL.) Nothing is removed at first;
     `tfbnn.pruning` sets the mask, which is saved with the layer. Training goes on with the weights that are left.
 
+    When: after training: `tfbnn.pruning` makes it.
+    Cost: that of the family, and a mask.
+
     Args:
         posterior: a `tfbnn.posteriors` object whose weights are independent Gaussians, as MeanField.
 

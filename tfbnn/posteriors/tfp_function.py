@@ -57,9 +57,14 @@ class _GaussianWeight(GaussianWeightPosterior):
 class TFPFunction(Posterior):
     """What `fn(dtype, shape, name, trainable, add_variable_fn)` returns, called once a tensor.
 
+    When: a family of TFP's, or of your own.
+    Cost: that of the function; a Monte Carlo KL where TFP knows none.
+
     Args:
         fn: TFP's kind of factory. Saving the layer needs a function under
             `keras.saving.register_keras_serializable`.
+
+    Reference: Dillon et al. 2017, "TensorFlow Distributions".
     """
 
     def __init__(self, fn: Callable):

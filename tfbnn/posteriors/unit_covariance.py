@@ -54,6 +54,9 @@ class UnitCovariance(Posterior):
     It represents every correlation of what one output is made of, and costs n^2 numbers a unit; the last axis of a
     kernel counts units. The KL to a factorised Gaussian prior is exact.
 
+    When: last layers: everything that one output is made of.
+    Cost: n^2 + 2 n numbers for each unit of n weights.
+
     Args:
         loc_initializer: Keras initializer of the means; None: what the layer suggests.
         initial_rho: where rho begins, of the diagonals softplus(rho) of L_u; the rest of L_u begins at 0.

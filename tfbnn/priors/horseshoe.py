@@ -34,6 +34,9 @@ class Horseshoe(Prior):
     density has no formula; TFP's approximation of its logarithm is used (within 2e-3 nats in a test), and the KL is
     Monte Carlo.
 
+    When: many weights of which few are needed, these without shrinkage.
+    Cost: no numbers; a Monte Carlo KL.
+
     Args:
         scale: of all weights of a tensor, above 0; the smaller, the sparser.
 

@@ -37,6 +37,9 @@ class Laplace(Prior):
 
         KL = log(2 scale / (s sqrt(2 pi e))) + E|w - loc| / scale,   w ~ Normal(m, s^2)
 
+    When: sparser than Normal; of points, the L1 penalty.
+    Cost: no numbers; exact KL to MeanField.
+
     Args:
         loc: where the peak is.
         scale: mean of |w - loc|, above 0; the standard deviation is sqrt(2) scale.

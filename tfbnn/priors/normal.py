@@ -37,6 +37,9 @@ class Normal(Prior):
     yesterday's posterior (`tfbnn.training.posterior_as_prior`). The arrays are part of the config and are saved with
     the layer.
 
+    When: the first choice; with means, what is known of each weight.
+    Cost: no numbers; exact KL to Gaussians.
+
     Args:
         loc: mean of every weight; or an array that broadcasts to the tensor's shape (a kernel is [D, U]), nested
             lists, or the path of a .npy file, or of a .csv file without a header.
@@ -49,6 +52,8 @@ class Normal(Prior):
     Example:
         >>> tfbnn.layers.DenseFlipout(10, kernel_prior_fn=tfbnn.priors.Normal(scale=0.5))
         >>> tfbnn.layers.DenseFlipout(1, kernel_prior_fn=tfbnn.priors.Normal(loc=[[1.0], [0.0]], scale=[[0.1], [1.0]]))
+
+    Reference: Neal 1996, "Bayesian Learning for Neural Networks".
     """
 
     def __init__(self, loc: Any = 0.0, scale: Any = 1.0):

@@ -37,6 +37,9 @@ class ScaleMixture(Prior):
     Many weights near 0, and a heavy tail for the few that matter. No formula is known for the KL: it is
     log q(w) - log p(w) at one draw of q a step, which makes reported `kl` and `elbo` noisy.
 
+    When: weights of two sizes, as in Bayes by Backprop.
+    Cost: no numbers; a Monte Carlo KL.
+
     Args:
         pi: share of the first Gaussian, between 0 and 1, both excluded.
         scale_1: standard deviation of the first Gaussian, above 0.

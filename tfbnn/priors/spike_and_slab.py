@@ -35,6 +35,9 @@ class SpikeAndSlab(Prior):
     refused: under a posterior with a density no weight is ever 0, and the KL is that to Normal(0, scale^2) with
     -n log(probability) added, n the number of weights, whatever is learned.
 
+    When: with HardConcrete: the share of weights that are thought to matter.
+    Cost: no numbers; KL in closed form.
+
     Args:
         probability: that a gate is open, between 0 and 1; of all weights, or of whole groups of them where the
             posterior has a gate a group.

@@ -34,6 +34,9 @@ class StudentT(Prior):
 
     A weight that the data want large costs little, however large. The KL is Monte Carlo, one draw a step.
 
+    When: weights of which a few are large.
+    Cost: no numbers; a Monte Carlo KL.
+
     Args:
         df: degrees of freedom, above 0; 1 is Cauchy's, large ones are Gaussian.
         loc: where the peak is.

@@ -25,6 +25,9 @@ class _TFPWeightPrior(WeightPrior):
 class TFPFunction(Prior):
     """What `fn(dtype, shape, name, trainable, add_variable_fn)` returns, called once a tensor.
 
+    When: a prior of TFP's, or of your own.
+    Cost: that of the function.
+
     Args:
         fn: TFP's kind of factory. Saving the layer needs a function under
             `keras.saving.register_keras_serializable`.
@@ -32,6 +35,8 @@ class TFPFunction(Prior):
     Raises:
         InvalidInput: at build, where the prior has a trainable mean and a trainable scale a weight: its optimum is
             the posterior itself, with KL 0, so that nothing would be regularised.
+
+    Reference: Dillon et al. 2017, "TensorFlow Distributions".
     """
 
     def __init__(self, fn: Callable):

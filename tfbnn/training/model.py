@@ -29,6 +29,7 @@ from tfbnn.objectives import BOUNDS, ElboTerms, mean_log_likelihood, order_of, r
 from tfbnn.prediction import NetworkDraws, Prediction, decompose, mixture, predict_distribution
 from tfbnn.training import arrays
 from tfbnn.training.last_good import LastGoodWeights
+from tfbnn.training.posterior_summary import as_text, posterior_summary
 
 _EAGER_DRAWS = 10  # more are compiled, which costs as much as some twenty of them
 
@@ -123,6 +124,12 @@ class BayesianModel(keras.Model):
         self._refuse_scaled_layers()
         self._add_trackers()  # a network may make its layers when it is built
         self.built = True
+
+    def summary(self, *args: Any, print_fn: Any = None, **kwargs: Any) -> None:
+        """As `keras.Model.summary`, then a row a layer that has a posterior: see `tfbnn.training.posterior_summary`."""
+        super().summary(*args, print_fn=print_fn, **kwargs)
+        if told := as_text(posterior_summary(self)):
+            (print_fn or print)(f"Posterior\n{told}")
 
     # --- the ELBO ------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,33 @@ def posterior_summary(source: Any, seed: int = 0) -> Any:
     return pd.DataFrame([dict(zip(COLUMNS, row, strict=True)) for row in rows], columns=list(COLUMNS))
 
 
+def as_text(table: Any) -> str:
+    """The table of `posterior_summary` for a screen, with the sums of weights and KL; "" where it has no rows.
+
+    Example:
+        >>> print(as_text(posterior_summary(model)))
+    """
+    if table.empty:
+        return ""
+    names = ["layer", "weights", "mean scale", "|mean| / scale: 25 %", "50 %", "75 %", "KL (nats)"]
+    total = ("total", table["weights"].sum(), *[np.nan] * 4, table["kl"].sum(skipna=False))
+    formats = [str, "{:,.0f}", "{:.4f}", "{:.2f}", "{:.2f}", "{:.2f}", "{:,.1f}"]
+    rows = [[_cell(form, value) for form, value in zip(formats, row, strict=True)]
+            for row in [*table[list(COLUMNS)].itertuples(index=False), total]]  # fmt: skip
+    widths = [max(len(cell) for cell in column) for column in zip(names, *rows, strict=True)]
+    lines = ["  ".join(cell.rjust(width) if i else cell.ljust(width)
+                       for i, (cell, width) in enumerate(zip(cells, widths, strict=True)))
+             for cells in [names, *rows]]  # fmt: skip
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _cell(form: Any, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if np.isnan(value) else form.format(value)
+
+
 def signal_to_noise(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """|loc| / scale of each weight; 0 of one that was removed."""
     loc = np.abs(loc)

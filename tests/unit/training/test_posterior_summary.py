@@ -69,3 +69,18 @@ def test_stored_settings_are_told_by_their_mean_and_spread():
 def test_a_network_of_points_has_no_rows():
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     assert len(posterior_summary(tfbnn.BayesianModel(network, "Normal"))) == 0
+
+
+def test_the_models_summary_tells_its_posterior():
+    """Aligned, with sums; a plain network has no such part."""
+    model, lines = model_of(), []
+    model.summary(print_fn=lines.append)
+    told = lines[-1].splitlines()
+    found = posterior_summary(model)
+    assert told[0] == "Posterior"
+    assert len({len(line) for line in told[1:]}) == 1
+    assert told[3].split()[:2] == ["hidden", "20"]
+    assert told[-1].split() == ["total", "26", f"{found['kl'].sum():,.1f}"]
+    plain = tfbnn.BayesianModel(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]), "Normal")
+    plain.summary(print_fn=(others := []).append)
+    assert not [line for line in others if "Posterior" in line]
