@@ -49,6 +49,8 @@ class ConvolutionalHead:
             drawn: variables that differ from draw to draw, beside what the layers draw themselves.
         """
         layers, own = _chain(network), {id(variable) for variable in drawn}
+        if not layers or None in network.inputs[0].shape[1:]:
+            return None
         is_convolution = [_is_drawn_convolution(layer, own) for layer in layers]
         if not any(is_convolution):
             return None
@@ -111,16 +113,27 @@ def _run(layers: Sequence[keras.layers.Layer], h: tf.Tensor) -> tf.Tensor:
 
 def _chain(network: keras.Model) -> list[keras.layers.Layer]:
     """The layers of a network of which each is called once, on the outputs of the one before; else none."""
-    if type(network).__module__.split(".")[0] != "keras":  # a class with a `call` of its own
-        return []
+    if type(network).__module__.split(".")[0] != "keras" or len(getattr(network, "inputs", None) or []) != 1:
+        return []  # a class with a `call` of its own, or no graph of layers
+    if type(network) is keras.Sequential:
+        return network.layers
     try:
-        layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
-        ends = [*network.inputs, *(layer.output for layer in layers)]
-        begins = [*(layer.input for layer in layers), *network.outputs]
-    except (AttributeError, ValueError, TypeError):  # not functional, or a layer is called several times
+        described = network.get_config()
+    except (NotImplementedError, ValueError):  # a layer that cannot be described
         return []
-    is_chain = len(ends) == len(begins) and all(end is begin for end, begin in zip(ends, begins, strict=True))
-    return layers if is_chain else []
+    names = [layer["name"] for layer in described["layers"]]
+    called_on = [_tensors_in(layer["inbound_nodes"]) for layer in described["layers"]]
+    is_chain = called_on == [[], *([[name, 0, 0]] for name in names[:-1])]
+    return [network.get_layer(name) for name in names[1:]] if is_chain else []
+
+
+def _tensors_in(nodes: Any) -> list[list[Any]]:
+    """[layer, number of its call, number of the output] of each tensor that calls are made on."""
+    if isinstance(nodes, dict):
+        if nodes.get("class_name") == "__keras_tensor__":
+            return [list(nodes["config"]["keras_history"])]
+        nodes = list(nodes.values())
+    return [tensor for part in nodes for tensor in _tensors_in(part)] if isinstance(nodes, list | tuple) else []
 
 
 def _is_drawn_convolution(layer: keras.layers.Layer, drawn: set[int]) -> bool:
@@ -128,13 +141,7 @@ def _is_drawn_convolution(layer: keras.layers.Layer, drawn: set[int]) -> bool:
         is_drawn = layer.rank == 2 and not all(q.is_point for q in layer.weight_posteriors)
     else:
         is_drawn = type(layer) is keras.layers.Conv2D and all(id(variable) in drawn for variable in layer.variables)
-    return (
-        is_drawn
-        and layer.groups == 1
-        and layer.data_format == "channels_last"
-        and layer.activation in ELEMENTWISE
-        and None not in layer.output.shape[1:]
-    )
+    return is_drawn and layer.groups == 1 and layer.data_format == "channels_last" and layer.activation in ELEMENTWISE
 
 
 def _works_on_channels(layer: keras.layers.Layer) -> bool:

@@ -82,7 +82,29 @@ def random_before():
     return chain(L.MCDropout(0.5), L.Conv2DFlipout(4, 3, **WIDE), K.Flatten(), K.Dense(3))
 
 
-ONE_BY_ONE = [branches, lambda: OwnModel(lenet()), in_groups, channels_first, over_all_channels, random_before]
+def called_again():
+    inputs = keras.Input((8, 8, 2))
+    same = K.Activation("tanh")
+    h = same(L.Conv2DFlipout(2, 3, **WIDE)(same(inputs)))
+    return keras.Model(inputs, K.Dense(3)(K.Flatten()(h)))
+
+
+def two_outputs_of_one():
+    inputs = keras.Input((8, 8, 2))
+    h = L.Conv2DFlipout(2, 3, padding="same", **WIDE)(inputs)
+    return keras.Model(inputs, K.Dense(3)(K.Flatten()(keras.ops.add(h, h))))
+
+
+ONE_BY_ONE = [
+    called_again,
+    two_outputs_of_one,
+    branches,
+    lambda: OwnModel(lenet()),
+    in_groups,
+    channels_first,
+    over_all_channels,
+    random_before,
+]
 
 
 def parameters(draws, coupling="marginal"):
@@ -122,6 +144,15 @@ def test_what_does_not_fit_goes_one_by_one(make):
     network = make()
     assert convolutions.ConvolutionalHead.of(network) is None
     assert np.isfinite(parameters(draws_of(network))).all()
+
+
+@pytest.mark.parametrize("make", [lenet, functional])
+def test_a_loaded_network_has_the_same_head_and_the_same_bits(make, tmp_path):
+    model = tfbnn.BayesianModel(make(), tfbnn.likelihoods.Categorical(3), num_data=1, seed=1)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert convolutions.ConvolutionalHead.of(again.network)
+    np.testing.assert_array_equal(parameters(again.posterior_draws()), parameters(model.posterior_draws()))
 
 
 def test_whole_numbers_are_taken_as_the_network_takes_them():
