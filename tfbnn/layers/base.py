@@ -171,8 +171,9 @@ class VariationalLayer(keras.layers.Layer):
         """q of each tensor, in the order of the op."""
         return [term.q for term in self.weight_terms]
 
-    def sample_weights(self, noise: Noise) -> list[tf.Tensor]:
-        """One draw of each tensor, in the order of the op."""
+    def sample_weights(self, noise: Noise | None = None) -> list[tf.Tensor]:
+        """One draw of each tensor, in the order of the op; `noise` None: the current source's."""
+        noise = noise or self._noise()
         return [q.sample(noise) for q in self.weight_posteriors]
 
     def kl_divergence(self, noise: Noise | None = None) -> tf.Tensor:

@@ -8,7 +8,7 @@ channels. No activation is moved until they are small, behind the last convoluti
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -66,17 +66,25 @@ class ConvolutionalHead:
         """The inputs of the first convolution, the same in all draws."""
         return _run(self._trunk, tf.cast(keras.tree.flatten(x)[0], self._dtype))
 
-    def __call__(self, x: tf.Tensor, weights: Mapping[int, Sequence[tf.Tensor]]) -> tf.Tensor:
+    def weights(self) -> list[list[tf.Tensor]]:
+        """Kernel, and bias where there is one, of each convolution with drawn weights, of the draw that is in scope."""
+        return [
+            layer.sample_weights() if isinstance(layer, VariationalLayer) else [v.value for v in layer.variables]
+            for layer in self._head
+            if _is_convolution(layer)
+        ]
+
+    def __call__(self, x: tf.Tensor, weights: Sequence[Sequence[tf.Tensor]]) -> tf.Tensor:
         """The activations behind the last convolution, of S draws: [B, P, Q, C] -> [S, B, P', Q', C'].
 
         Args:
             x: inputs of the first convolution.
-            weights: id of each convolution -> kernel [S, h, w, C, F], and bias [S, F] where it has one.
+            weights: those of `weights` in each draw: kernels [S, h, w, C, F], biases [S, F].
         """
-        h = x
+        h, of_next = x, iter(weights)
         for layer in self._head:
-            h = _of_all_draws(layer, h, weights[id(layer)]) if id(layer) in weights else _run([layer], h)
-        S = weights[id(self._head[0])][0].shape[0]
+            h = _of_all_draws(layer, h, next(of_next)) if _is_convolution(layer) else _run([layer], h)
+        S = weights[0][0].shape[0]
         _, P, Q, channels = h.shape
         return tf.transpose(tf.reshape(h, [-1, P, Q, S, channels // S]), [3, 0, 1, 2, 4])
 
@@ -84,10 +92,9 @@ class ConvolutionalHead:
         """The rest of the network, of one draw."""
         return _run(self.rest, h)
 
-    @property
-    def convolutions(self) -> list[keras.layers.Layer]:
-        """Those with drawn weights."""
-        return [layer for layer in self._head if isinstance(layer, Conv | keras.layers.Conv2D)]
+
+def _is_convolution(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, Conv | keras.layers.Conv2D)
 
 
 def _of_all_draws(layer: Any, x: tf.Tensor, weights: Sequence[tf.Tensor]) -> tf.Tensor:

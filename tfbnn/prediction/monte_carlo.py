@@ -14,7 +14,6 @@ from tfbnn.core.draws import Draws
 from tfbnn.core.noise import COUPLINGS, DRAWS_PER_BLOCK, Plan, check_seed, fold_in, noise_scope, seed_pair
 from tfbnn.core.serialization import register
 from tfbnn.core.traversal import sublayers
-from tfbnn.layers.base import VariationalLayer
 from tfbnn.layers.convolution import Convolution
 from tfbnn.layers.variational import Variational
 from tfbnn.prediction.convolutions import ConvolutionalHead
@@ -94,27 +93,30 @@ class NetworkDraws(Draws):
         self, x: Any, plan: Plan, head: ConvolutionalHead | None, seed: tf.Tensor, block: tf.Tensor
     ) -> tf.Tensor:
         """Draws block * DRAWS_PER_BLOCK ..., all through the network at once: [DRAWS_PER_BLOCK, B, P']."""
-        drawn, noise = self.drawn(seed, block), plan.draw_block(seed, block)
+        drawn = self.drawn(seed, block)
         variables = [variable for variable, _ in drawn]
-        behind = [] if head is None else [head(x, _convolutions_of_draws(head, plan, noise, drawn))]
-
-        def forward(behind):
-            return self._forward(x) if head is None else self._complete(head.after(*behind))
-
-        def one_draw(numbered):
-            number, values, noise, behind = numbered
-            if not variables:
-                with noise_scope(plan.tape(noise)):
-                    return forward(behind)
-            own = plan.tape_of_own_weights(noise, fold_in(seed, number))
-            with keras.StatelessScope(list(zip(variables, values, strict=True))), noise_scope(own):
-                return forward(behind)
-
         numbers = block * DRAWS_PER_BLOCK + tf.range(DRAWS_PER_BLOCK)
-        draws = (numbers, [values for _, values in drawn], noise, behind)
-        if draws_loop(sublayers(self.network) if head is None else head.rest, variables):
-            return tf.map_fn(one_draw, draws, fn_output_signature=tf.float32)
-        return tf.vectorized_map(one_draw, draws)
+        draws = (numbers, [values for _, values in drawn], plan.draw_block(seed, block))
+
+        def in_draw(compute):
+            """`compute` of what follows a draw's number, values and noise, with these."""
+
+            def one_draw(numbered):
+                number, values, noise, *given = numbered
+                if not variables:
+                    with noise_scope(plan.tape(noise)):
+                        return compute(*given)
+                own = plan.tape_of_own_weights(noise, fold_in(seed, number))
+                with keras.StatelessScope(list(zip(variables, values, strict=True))), noise_scope(own):
+                    return compute(*given)
+
+            return one_draw
+
+        if head is None:
+            return mapped(in_draw(lambda: self._forward(x)), draws, draws_loop(sublayers(self.network), variables))
+        behind = head(x, tf.vectorized_map(in_draw(head.weights), draws))
+        rest = in_draw(lambda behind: self._complete(head.after(behind)))
+        return mapped(rest, (*draws, behind), draws_loop(head.rest, variables))
 
     def _assert_enough(self, end: tf.Tensor) -> list[tf.Operation]:
         if self.num_draws is None:
@@ -198,18 +200,9 @@ _LOOPED = (
 )  # fmt: skip
 
 
-def _convolutions_of_draws(
-    head: ConvolutionalHead, plan: Plan, noise: Any, drawn: Sequence[tuple[keras.Variable, tf.Tensor]]
-) -> dict[int, list[tf.Tensor]]:
-    """id of each convolution of the head -> its weights in the draws of a block, each [DRAWS_PER_BLOCK, ...]."""
-    values = {id(variable): given for variable, given in drawn}
-
-    def weights(layer):
-        if not isinstance(layer, VariationalLayer):
-            return [values[id(variable)] for variable in layer.variables]
-        return tf.vectorized_map(lambda noise: layer.sample_weights(plan.tape(noise).for_layer(layer)), noise)
-
-    return {id(layer): weights(layer) for layer in head.convolutions}
+def mapped(one_draw: Callable[[Any], tf.Tensor], draws: Any, loops: bool) -> tf.Tensor:
+    """`one_draw` of each draw: stacked in one operation, or, where that `loops`, several at a time on the cores."""
+    return tf.map_fn(one_draw, draws, fn_output_signature=tf.float32) if loops else tf.vectorized_map(one_draw, draws)
 
 
 def draws_loop(layers: Sequence[keras.layers.Layer], drawn: Sequence[keras.Variable] = ()) -> bool:
