@@ -67,8 +67,29 @@ def sequences() -> tuple:
     return tfbnn.BayesianModel(network, tfbnn.likelihoods.Poisson(), num_data=8, seed=5), (5, 3)
 
 
-MODELS = {"dense": dense, "images": images, "sequences": sequences}
-EXPORTED = ("dense", "images")
+def families() -> tuple:
+    """Classes by layers for big nets, and by the posteriors and priors with gates, flows and scales of their own."""
+    import tfbnn
+    from tfbnn import layers, posteriors, priors
+
+    gates = {"kernel_posterior_fn": posteriors.HardConcrete("input"),
+             "kernel_prior_fn": priors.SpikeAndSlab(0.5, 0.5)}  # fmt: skip
+    flow = {"kernel_posterior_fn": posteriors.NormalizingFlow(2, 4, initial_rho=-2.0),
+            "kernel_prior_fn": priors.HierarchicalNormal(0.5, 0.4, "input")}  # fmt: skip
+    stack = [
+        layers.BatchEnsemble(keras.layers.Dense(5, "tanh"), 2, seed=1),
+        layers.RankOne(keras.layers.Dense(4, "tanh"), 2, seed=2),
+        layers.LowRankAdapter(keras.layers.Dense(4, "tanh"), 2, seed=3),
+        layers.DenseReparameterization(4, "tanh", seed=4, **gates),
+        layers.DenseReparameterization(3, "tanh", seed=5, **flow),
+        layers.VariationalLastLayer(3, initial_rho=-2.0, seed=6),
+    ]
+    network = keras.Sequential([keras.Input((3,)), *stack])
+    return tfbnn.BayesianModel(network, tfbnn.likelihoods.Categorical(3), num_data=8, seed=7), (3,)
+
+
+MODELS = {"dense": dense, "images": images, "sequences": sequences, "families": families}
+EXPORTED = ("dense", "images", "families")
 
 
 def make(name: str) -> None:

@@ -19,7 +19,7 @@ def answers(name):
 
 
 def test_there_are_golden_files():
-    assert MODELS == ["dense", "images", "sequences"]
+    assert MODELS == ["dense", "families", "images", "sequences"]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -32,7 +32,7 @@ def test_a_keras_file_answers_as_it_did(name):
     np.testing.assert_allclose(kl, expected["kl"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["dense", "images", "table"])
+@pytest.mark.parametrize("name", ["dense", "families", "images", "table"])
 def test_a_saved_model_answers_as_it_did(name):
     expected = answers(name)
     rows = pd.read_csv(FOLDER / "table.csv") if name == "table" else expected["x"]
