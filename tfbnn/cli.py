@@ -667,3 +667,7 @@ def _works(device: str) -> bool:
             return bool(tf.reduce_all(tf.math.is_finite(DenseFlipout(4)(tf.ones([2, 3])))))
     except tf.errors.OpError:
         return False
+
+
+if __name__ == "__main__":
+    main()

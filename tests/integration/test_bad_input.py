@@ -406,3 +406,20 @@ def test_rows_of_another_width_are_refused_at_prediction():
 def test_keras_own_export_names_ours(tmp_path):
     with pytest.raises(tfbnn.core.checks.InvalidInput, match="export_saved_model"):
         tfbnn.BayesianModel(network(), "Normal", seed=0).export(tmp_path / "model")
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tfbnn.layers.DenseFlipout(3, activation=lambda t: t, name="own"),
+        lambda: keras.layers.Lambda(lambda t: t, name="own"),
+        lambda: tfbnn.layers.Variational(keras.layers.Dense(3, activation=lambda t: t, name="own")),
+    ],
+)
+def test_a_lambda_is_refused_before_a_file_is_written_that_could_not_be_loaded(make, tmp_path):
+    model = tfbnn.BayesianModel(keras.Sequential([keras.Input((3,)), make(), *network().layers]), "Normal", seed=0)
+    for saved in (model, model.posterior_draws()):
+        with pytest.raises(InvalidInput, match=r"`layer own`.*a lambda.*register_keras_serializable"):
+            saved.save(tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())

@@ -59,13 +59,15 @@ def save_atomically(save: Any, filepath: Any, overwrite: bool = True, **kwargs: 
     """Calls Keras' `save` on a temporary name beside `filepath`, then renames it: a failure leaves nothing.
 
     Raises:
-        InvalidInput: where the file exists and `overwrite` is False, or its name does not end in `.keras`.
+        InvalidInput: where the file exists and `overwrite` is False, its name does not end in `.keras`, or a layer has
+            a lambda, which could not be loaded.
     """
     path = Path(filepath)
     if path.suffix != ".keras":
         raise invalid("filepath", "a name that ends in .keras", str(path), "For TF Serving: tfbnn.export_saved_model.")
     if path.exists() and not overwrite:
         raise invalid("filepath", "a file that does not exist yet (overwrite=False)", str(path))
+    _refuse_lambdas(save.__self__.get_config())
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.keras")
     try:
@@ -73,6 +75,24 @@ def save_atomically(save: Any, filepath: Any, overwrite: bool = True, **kwargs: 
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refuse_lambdas(config: Any, name: str = "model") -> None:
+    """Raises for what Keras would write, and not read again; `name` is of the layer that the config is in."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "__lambda__" or _is_code(config):
+            expected = "functions that Keras finds again when the file is loaded"
+            mend = "Write @keras.saving.register_keras_serializable() above a def, and use that."
+            raise invalid(f"layer {name}", expected, "a lambda", mend)
+        name = config["name"] if isinstance(config.get("name"), str) else name
+        config = list(config.values())
+    for part in config if isinstance(config, list | tuple) else ():
+        _refuse_lambdas(part, name)
+
+
+def _is_code(config: dict) -> bool:
+    """Whether it is what Keras writes of an activation that is a lambda: its bytes, defaults and closure."""
+    return set(config) == {"value"} and isinstance(config["value"], list | tuple) and len(config["value"]) == 3
 
 
 def load_draws(path: Any) -> Draws:

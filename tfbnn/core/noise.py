@@ -355,6 +355,9 @@ class Plan:
         coupling: "marginal" or "coherent"; None: training, in which the layers' own estimators decide.
         whole_draws: indices of the layers that are coherent always, because a row meets their weights more than once:
             the network calls them again, or folds an axis of the row into the batch. One weight draw must serve all.
+
+    Attributes:
+        operations: kinds of TensorFlow's operations that the network is made of.
     """
 
     def __init__(
@@ -367,13 +370,18 @@ class Plan:
         self.in_common: dict[tuple[int, str], Any] = {}
         self.calls: Counter[int] = Counter()
         self.batch_sizes: dict[int, int | None] = {}
+        self.operations: set[str] = set()
+        self._graph = tf.compat.v1.get_default_graph()
         self._stand_ins: set[str] = set()  # names of ops
+        self._draws_in_a_body = False
         self.rows_of_members: set[int | None] = set()
 
     @classmethod
     def of(cls, call: Callable[[Any], Any], x: Any, layers: Sequence[keras.layers.Layer], coupling: str) -> Plan:
         """The plan of what `call(x)`, which runs the network, asks for; its result is not used."""
-        plan = cls(layers, coupling, _meets_weights_again(call, x, cls(layers, coupling)))
+        survey = cls(layers, coupling)
+        plan = cls(layers, coupling, _meets_weights_again(call, x, survey))
+        plan.operations = survey.operations
         with noise_scope(plan):
             call(x)
         return plan
@@ -393,17 +401,25 @@ class Plan:
         if not tf.executing_eagerly():
             value = tf.identity(value)
             self._stand_ins.add(value.op.name)
+            self._draws_in_a_body |= not self.is_outside
         return value
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether what is computed now can be used in all draws: not where it is in the body of a loop or branch."""
+        return tf.executing_eagerly() or tf.compat.v1.get_default_graph() is self._graph
 
     def is_common(self, index: int, tensors: Sequence[tf.Tensor]) -> bool:
         """Whether what layer number `index` was given is the same in all draws, as far as the graph tells."""
         if self.coupling_of(index) is None or index in self.whole_draws or tf.executing_eagerly():
             return False
-        graph, seen = tf.compat.v1.get_default_graph(), set[str]()
+        if self._draws_in_a_body:  # noise leaves it by ways that are not seen from outside
+            return False
+        seen = set[str]()
         waiting = [tensor.op for tensor in tensors if tf.is_symbolic_tensor(tensor)]
         while waiting:
             op = waiting.pop()
-            if op.graph is not graph or op.name in self._stand_ins:
+            if op.graph is not self._graph or op.name in self._stand_ins:
                 return False
             if op.name not in seen:
                 seen.add(op.name)
@@ -460,7 +476,8 @@ def _meets_weights_again(call: Callable[[Any], Any], x: Any, survey: Plan) -> fr
             call(x)
 
     specs = keras.tree.map_structure(lambda part: tf.TensorSpec([SURVEY_ROWS, *part.shape[1:]], part.dtype), x)
-    tf.function(traced, autograph=False).get_concrete_function(specs)
+    graph = tf.function(traced, autograph=False).get_concrete_function(specs).graph
+    survey.operations = {op.type for op in graph.get_operations()}
     again = {index for index, calls in survey.calls.items() if calls > 1}
     folded = {index for index, rows in survey.batch_sizes.items() if rows != SURVEY_ROWS}
     return frozenset(again | folded)
@@ -527,7 +544,7 @@ class _Planned(Noise):
             )
 
     def shared(self, name, compute, of=()):
-        if len(of) and not self._plan.is_common(self._index, of):
+        if not self._plan.is_outside or (len(of) and not self._plan.is_common(self._index, of)):
             return compute()
         return self._plan.in_common.setdefault((self._index, name), compute())
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfbnn import posteriors
+from tfbnn import posteriors, priors
 from tfbnn.core.checks import InvalidInput, invalid, one_of, positive_integer, positive_number
 from tfbnn.core.positive import inverse_positive
 from tfbnn.core.traversal import freeze, unfrozen
@@ -103,7 +103,10 @@ def bayesianize(
     conversion = _Conversion(model, layers, estimator, posterior, prior, moped, seed, adapter_rank)
     try:
         network = keras.models.clone_model(model, clone_function=conversion.converted)
-    except InvalidInput:
+    except InvalidInput as error:
+        if (error.where or "").endswith("posterior_fn") and estimator != "reparameterization":
+            expected, mend = f"MeanField, which estimator='{estimator}' needs", "Use estimator='reparameterization'."
+            raise invalid("posterior", f"a factorised Gaussian, as {expected}", posterior, mend) from None
         raise
     except (ValueError, NotImplementedError) as error:
         mend = "Put tfbnn.layers.Variational around the layers of a model of your own class."
@@ -127,7 +130,7 @@ class _Conversion:
         self.adapter_rank: Any = None if adapter_rank is None else positive_integer("adapter_rank", adapter_rank)
         self.chosen = _chosen(layers, [layer for layer, _ in calls if self._trainable(layer)])
         self.calls = {id(layer): sum(times for other, times in calls if other is layer) for layer, _ in calls}
-        self.estimator, self.posterior, self.prior = estimator, posteriors.get(posterior), prior
+        self.estimator, self.posterior, self.prior = estimator, posteriors.get(posterior), priors.get(prior)
         self.moped = None if moped is None else positive_number("moped", moped)
         if self.moped is not None and not isinstance(self.posterior, posteriors.MeanField):
             raise invalid("moped", "None, but for MeanField posteriors", moped)
@@ -135,13 +138,20 @@ class _Conversion:
             raise invalid("moped", "None with `adapter_rank`, whose A B is no weight of the model", moped)
         self.seeds = itertools.repeat(None) if seed is None else itertools.count(seed)
         self.made: list[tuple[keras.layers.Layer, keras.layers.Layer, str, str]] = []
+        self._became: dict[int, keras.layers.Layer] = {}
+        _refuse_weights_of_two([layer for layer, _ in calls])
 
     def _trainable(self, layer: keras.layers.Layer) -> list[keras.Variable]:
         """The layer's weights that may have a posterior; adapters are for frozen ones too."""
         return layer.trainable_variables if self.adapter_rank is None else unfrozen(layer)
 
     def converted(self, layer: keras.layers.Layer) -> keras.layers.Layer:
-        """What the layer becomes; its weights come later, when it is built."""
+        """What the layer becomes, the same wherever it stands; its weights come later, when it is built."""
+        if id(layer) not in self._became:
+            self._became[id(layer)] = self._converted(layer)
+        return self._became[id(layer)]
+
+    def _converted(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Model):  # nested
             return keras.models.clone_model(layer, clone_function=self.converted)
         if not isinstance(layer, keras.layers.Layer):  # a function of keras.ops
@@ -239,7 +249,25 @@ def _scale_by_size(layer: VariationalLayer, fraction: float) -> None:
 
 
 def _copied(layer: keras.layers.Layer) -> keras.layers.Layer:
-    return type(layer).from_config(layer.get_config())
+    try:
+        return type(layer).from_config(layer.get_config())
+    except (ValueError, TypeError, NotImplementedError) as error:  # a lambda, a layer of one's own without a config
+        told = str(error).split(". ")[0]
+        mend = "A function with a name, registered with Keras, can be; so can a layer with get_config."
+        raise invalid(f"layer {layer.name}", "a layer that its config describes", type(layer).__name__,
+                      f"{told}. {mend}") from None  # fmt: skip
+
+
+def _refuse_weights_of_two(layers: Sequence[keras.layers.Layer]) -> None:
+    """A layer inside a wrapper that stands elsewhere too would become two."""
+    owners: dict[int, keras.layers.Layer] = {}
+    for layer in layers:
+        for variable in layer.variables:
+            other = owners.setdefault(id(variable), layer)
+            if other is not layer:
+                expected = "a model in which no layer holds the weights of another"
+                mend = "Use one wrapper of it wherever it stands."
+                raise invalid("model", expected, f"{variable.path} of {other.name} and of {layer.name}", mend)
 
 
 def _calls(model: keras.Model, times: int = 1) -> list[tuple[keras.layers.Layer, int]]:

@@ -23,6 +23,11 @@ def linear(x: Sequence[tf.Tensor], w: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.matmul(x[0], tf.cast(w[0], x[0].dtype))
 
 
+def _with_ones(x: tf.Tensor) -> tf.Tensor:
+    """[B, D] -> [B, D + 1], the last column 1."""
+    return tf.concat([x, tf.ones_like(x[:, :1])], axis=1)  # tf.vectorized_map would pad with 0, whatever it is told
+
+
 @register
 class VariationalLastLayer(VariationalLayer):
     """f_u(x) = a^T w_u ~ Normal(a^T m_u, a^T S_u a), a = [features of x, 1]: a last layer whose outputs' law is known.
@@ -89,9 +94,7 @@ class VariationalLastLayer(VariationalLayer):
         self._tell_log_ratio(noise)
         if noise.coupling is None:
             self._refuse_second_call(noise)
-        a = same_for_all_draws(
-            noise, [tf.pad(tf.cast(inputs, self.compute_dtype), [[0, 0], [0, 1]], constant_values=1)]
-        )
+        a = same_for_all_draws(noise, [_with_ones(tf.cast(inputs, self.compute_dtype))])
         if noise.coupling == "coherent":
             return estimators.reparameterization(linear, a, self.weight_posteriors, noise)
         mean, variance = noise.shared("outputs", lambda: self.output_moments(a[0], noise), of=a)

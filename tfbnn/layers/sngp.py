@@ -118,9 +118,7 @@ def sngp(
         raise invalid("trunk", "outputs [B, H]", shape, "End it with Flatten or a global pooling.")
     normalised = keras.models.clone_model(trunk, clone_function=_normalised)
     normalised(keras.Input(batch_shape=trunk.inputs[0].shape, dtype=trunk.inputs[0].dtype))
-    for old, new in zip(trunk.layers, normalised.layers, strict=True):
-        inner = new.layer if isinstance(new, keras.layers.SpectralNormalization) else new
-        inner.set_weights(old.get_weights())
+    _give_weights(trunk, normalised)
     h = RandomFeatures(features, length_scale, seed, name="features")(normalised.outputs[0])
     prior = priors.Normal(0.0, positive_number("prior_scale", prior_scale))
     beta = DenseReparameterization(
@@ -135,7 +133,22 @@ def sngp(
 
 
 def _normalised(layer: keras.layers.Layer) -> keras.layers.Layer:
+    if isinstance(layer, keras.Model):  # nested
+        return keras.models.clone_model(layer, clone_function=_normalised)
     same = type(layer).from_config(layer.get_config())
-    if type(layer) not in NORMALISED:
-        return same
-    return keras.layers.SpectralNormalization(same, name=layer.name)
+    if isinstance(layer, NORMALISED):
+        return keras.layers.SpectralNormalization(same, name=layer.name)
+    kept = isinstance(layer, keras.layers.SpectralNormalization | keras.layers.Embedding)
+    if not kept and any(len(variable.shape) > 1 for variable in getattr(layer, "trainable_variables", [])):
+        expected = "a trunk whose kernels are those of Dense and Conv layers, which are kept at norm 1"
+        mend = "Put keras.layers.SpectralNormalization around it, where Keras can, or choose another layer."
+        raise invalid("trunk", expected, f"{layer.name}, a {type(layer).__name__}", mend)
+    return same
+
+
+def _give_weights(old: keras.Model, new: keras.Model) -> None:
+    for theirs, ours in zip(old.layers, new.layers, strict=True):
+        if isinstance(theirs, keras.Model):
+            _give_weights(theirs, ours)
+        elif theirs.weights:
+            (ours.layer if isinstance(theirs, NORMALISED) else ours).set_weights(theirs.get_weights())

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfbnn.core.traversal import sublayers
 from tfbnn.layers.base import VariationalLayer
 from tfbnn.layers.convolution import Conv
 
@@ -130,8 +131,9 @@ def _chain(network: keras.Model) -> list[keras.layers.Layer]:
         return []
     names = [layer["name"] for layer in described["layers"]]
     called_on = [_tensors_in(layer["inbound_nodes"]) for layer in described["layers"]]
-    is_chain = called_on == [[], *([[name, 0, 0]] for name in names[:-1])]
-    return [network.get_layer(name) for name in names[1:]] if is_chain else []
+    layers = {layer.name: layer for layer in network.layers}
+    is_chain = called_on == [[], *([[name, 0, 0]] for name in names[:-1])] and set(names) == set(layers)
+    return [layers[name] for name in names[1:]] if is_chain else []
 
 
 def _tensors_in(nodes: Any) -> list[list[Any]]:
@@ -160,5 +162,5 @@ def _works_on_channels(layer: keras.layers.Layer) -> bool:
 
 def _is_plain(layer: keras.layers.Layer, drawn: set[int]) -> bool:
     """Whether all draws have the same of it."""
-    is_random = isinstance(layer, VariationalLayer) or any(id(variable) in drawn for variable in layer.variables)
-    return not is_random and type(layer).__module__.split(".")[0] == "keras"
+    is_keras = all(type(part).__module__.split(".")[0] == "keras" for part in sublayers(layer))
+    return is_keras and not any(id(variable) in drawn for variable in layer.variables)

@@ -171,7 +171,7 @@ def kernel_of(part: LayerWeights) -> tf.Tensor:
 
 def with_ones(part: LayerWeights, a: tf.Tensor) -> tf.Tensor:
     """Inputs [B, D] of a dense layer with a column of ones, where it has a bias."""
-    return tf.pad(a, [[0, 0], [0, 1]], constant_values=1.0) if part.layer.use_bias else a
+    return tf.concat([a, tf.ones_like(a[:, :1])], axis=1) if part.layer.use_bias else a
 
 
 def _before_activation(part: LayerWeights, a: tf.Tensor, by_h: tf.Tensor) -> tf.Tensor:

@@ -113,10 +113,11 @@ class NetworkDraws(Draws):
             return one_draw
 
         if head is None:
-            return mapped(in_draw(lambda: self._forward(x)), draws, draws_loop(sublayers(self.network), variables))
+            loops = draws_loop(sublayers(self.network), variables) or PADS_WITH_A_VALUE in plan.operations
+            return mapped(in_draw(lambda: self._forward(x)), draws, loops)
         behind = head(x, tf.vectorized_map(in_draw(head.weights), draws))
         rest = in_draw(lambda behind: self._complete(head.after(behind)))
-        return mapped(rest, (*draws, behind), draws_loop(head.rest, variables))
+        return mapped(rest, (*draws, behind), draws_loop(head.rest, variables) or PADS_WITH_A_VALUE in plan.operations)
 
     def _assert_enough(self, end: tf.Tensor) -> list[tf.Operation]:
         if self.num_draws is None:
@@ -193,6 +194,7 @@ def predict_distribution(
     return Prediction(parameters, draws.likelihood, getattr(draws, "metadata", {}))
 
 
+PADS_WITH_A_VALUE = "PadV2"  # which tf.vectorized_map does with 0, whatever the value
 _LOOPED = (
     keras.layers.RNN, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose, keras.layers.DepthwiseConv1D,

@@ -263,7 +263,7 @@ def test_each_layer_has_a_seed_of_its_own():
 
 def test_parts_that_do_not_go_together_are_told_as_such():
     model = keras.Sequential([keras.Input((3,)), L.Dense(2)])
-    with pytest.raises(InvalidInput, match=r"`kernel_posterior_fn`.*factorised"):
+    with pytest.raises(InvalidInput, match=r"`posterior`.*factorised.*estimator='reparameterization'"):
         tfbnn.bayesianize(model, posterior="FullCovariance")
 
 
@@ -393,3 +393,44 @@ def test_chosen_layers_alone_get_adapters_and_posteriors_that_are_there_stay():
 def test_adapters_that_cannot_be_are_refused(arguments, told):
     with pytest.raises(InvalidInput, match=rf"(?s){told}"):
         tfbnn.bayesianize(lenet(), **arguments)
+
+
+# --- layers that are shared, functions without a name -----------------------------------------------------------------
+
+
+def test_a_layer_that_stands_in_a_nested_model_too_is_one_layer():
+    shared, inputs = L.Dense(6, name="shared"), keras.Input((6,))
+    inner = keras.Sequential([keras.Input((6,)), shared])
+    network, report = tfbnn.bayesianize(keras.Model(inputs, L.Subtract()([inner(inputs), shared(inputs)])), seed=1)
+    assert report["layer"].tolist() == ["shared", "subtract"]
+    assert len(network.trainable_variables) == 4
+    model = tfbnn.BayesianModel(network, tfbnn.likelihoods.Normal(num_targets=6), num_data=1, seed=1)
+    x = RNG.normal(size=(5, 6)).astype("float32")
+    assert model.predict_distribution(x, 10).epistemic_stddev.max() < 1e-6  # f(x) - f(x), of one draw of the weights
+
+
+def test_a_nested_model_that_stands_twice_is_one():
+    inner, inputs = keras.Sequential([keras.Input((3,)), L.Dense(3, name="inside")]), keras.Input((3,))
+    model = keras.Model(inputs, L.Dense(1)(inner(inner(inputs))))
+    network, report = tfbnn.bayesianize(model, seed=1)
+    assert report["layer"].tolist() == ["inside", model.layers[-1].name]
+    x = RNG.normal(size=(5, 3)).astype("float32")
+    np.testing.assert_allclose(without_scale(network)(x), model(x), atol=2e-6)
+
+
+def test_a_layer_that_a_wrapper_holds_too_is_refused():
+    shared, inputs = L.Dense(3, name="shared"), keras.Input((4, 6))
+    model = keras.Model(inputs, L.Add()([L.TimeDistributed(shared)(inputs), shared(inputs)]))
+    with pytest.raises(InvalidInput, match=r"no layer holds the weights of another.*wrapper"):
+        tfbnn.bayesianize(model)
+
+
+def test_a_lambda_is_told_as_what_it_is():
+    model = keras.Sequential([keras.Input((2,)), L.Lambda(lambda t: t, name="by_lambda"), L.Dense(1)])
+    with pytest.raises(InvalidInput, match=r"`layer by_lambda`.*registered"):
+        tfbnn.bayesianize(model)
+
+
+def test_an_unknown_prior_is_told_at_once():
+    with pytest.raises(InvalidInput, match=r"`prior`.*Did you mean 'Normal'"):
+        tfbnn.bayesianize(keras.Sequential([keras.Input((2,)), L.Dense(1)]), prior="Norml")

@@ -98,7 +98,17 @@ def test_the_trunks_weights_are_taken_and_left():
         np.testing.assert_array_equal(old, new)
 
 
+def test_kernels_of_nested_models_are_normalised_too():
+    inner = keras.Sequential([keras.Input((3,)), K.Dense(4, name="one"), K.Dense(4, name="two")], name="inner")
+    trunk = keras.Sequential([keras.Input((3,)), inner, K.Dense(4, name="three")])
+    network = L.sngp(trunk, 2, features=8)
+    found = [*network.get_layer("inner").layers, network.get_layer("three")]
+    assert all(isinstance(layer, K.SpectralNormalization) for layer in found)
+    np.testing.assert_array_equal(found[1].layer.kernel, inner.layers[1].kernel)
+
+
 @pytest.mark.parametrize(("trunk", "told"), [
+    (keras.Sequential([keras.Input((4, 4)), K.LSTM(3)]), "norm 1.*LSTM.*SpectralNormalization"),
     (keras.Sequential([K.Dense(3)]), "built"),
     (keras.Sequential([keras.Input((4, 2)), K.Dense(3)]), "global pooling"),
     ("trunk", "sequential or functional"),
