@@ -30,6 +30,7 @@ import keras
 import tensorflow as tf
 
 from tfbnn.core.checks import invalid, one_of, whole_number
+from tfbnn.core.sequences import MOST_DIMENSIONS, antithetic_bits, sobol_bits
 
 DRAWS_PER_BLOCK = 10
 _LOW_31_BITS = 0x7FFFFFFF
@@ -448,13 +449,34 @@ class Plan:
         """The noise of `bits`; inside XLA this is several times faster than by TensorFlow's kernels."""
         return {key: self.requests[key].of_bits(part) for key, part in bits.items()}  # type: ignore[misc]
 
-    def draw_block(self, seed: tf.Tensor, block: tf.Tensor) -> dict[tuple[int, str], tf.Tensor]:
-        """The noise of draws block * DRAWS_PER_BLOCK ...: each tensor with a leading axis of DRAWS_PER_BLOCK."""
+    def draw_block(
+        self, seed: tf.Tensor, block: tf.Tensor, sequence: str = "independent"
+    ) -> dict[tuple[int, str], tf.Tensor]:
+        """The noise of draws block * DRAWS_PER_BLOCK ...: each tensor with a leading axis of DRAWS_PER_BLOCK.
+
+        `sequence` tells how the bits of draws go together; noise that is not made of bits is independent.
+        """
         numbers = block * DRAWS_PER_BLOCK + tf.range(DRAWS_PER_BLOCK)
-        return {
-            key: request.draw(numbers, fold_in(seed_of_tensor(seed, *key), block))
-            for key, request in self.requests.items()
-        }
+        found, dimension = {}, 0
+        for key, request in self.requests.items():
+            own = seed_of_tensor(seed, *key)
+            if sequence == "independent" or request.of_bits is None or request.shape is None:
+                found[key] = request.draw(numbers, fold_in(own, block))
+            elif sequence == "antithetic":
+                half = random_bits([DRAWS_PER_BLOCK // 2, *request.shape], fold_in(own, block))
+                found[key] = request.of_bits(antithetic_bits(numbers, half))
+            else:
+                shift = random_bits(request.shape, own)
+                found[key] = request.of_bits(sobol_bits(numbers, dimension, request.shape, shift))
+                dimension += math.prod(request.shape)
+        return found
+
+    def refuse_too_large_for(self, sequence: str) -> None:
+        """Raises where a draw has more numbers than Sobol's points have dimensions here."""
+        if sequence == "sobol" and self.size > MOST_DIMENSIONS:
+            expected = f"'antithetic' where a draw has more than {MOST_DIMENSIONS:,} numbers of noise"
+            mend = "Marginal coupling needs fewer: one for each unit of a dense layer."
+            raise invalid("sequence", expected, f"sobol, for {self.size:,} numbers", mend)
 
     def tape(self, values: Mapping[tuple[int, str], tf.Tensor]) -> Tape:
         """A source that answers with `values` (one draw, no leading axis)."""

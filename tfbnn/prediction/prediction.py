@@ -100,6 +100,20 @@ class Prediction:
         return np.sqrt(self._moments.epistemic_variance.numpy())
 
     @property
+    def mc_error(self) -> np.ndarray:
+        """Standard error of `mean` for having S draws and no more, of its shape; NaN of fewer than two.
+
+        Of antithetic draws it is that of the means over pairs. Of Sobol's points it is what independent draws would
+        have, which is more than theirs.
+        """
+        means = np.asarray(self.likelihood.mean(self.parameters), np.float64)
+        if self.metadata.get("sequence") == "antithetic":
+            means = means[: len(means) // 2 * 2].reshape(-1, 2, *means.shape[1:]).mean(axis=1)
+        if len(means) < 2:
+            return np.full(means.shape[1:], np.nan)
+        return means.std(axis=0, ddof=1) / np.sqrt(len(means))
+
+    @property
     def _moments(self) -> decompose.Moments:
         return decompose.moments(self.likelihood, self.parameters)
 

@@ -1,0 +1,107 @@
+"""Pairs of opposites and Sobol's points: exact bits, even spread, the law of each draw, and less error in the mean."""
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+
+import tfbnn
+from tfbnn.core.checks import InvalidInput
+from tfbnn.core.noise import random_bits, standard_normal, unit_interval
+from tfbnn.core.sequences import MOST_DIMENSIONS, antithetic_bits, direction_numbers, sobol_bits
+
+X = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+
+
+def test_points_are_scipys():
+    expected = (scipy.stats.qmc.Sobol(40, scramble=False, bits=32).random(256) * 2.0**32).astype(np.uint32)
+    found = sobol_bits(tf.range(256), 0, [40], tf.zeros([40], tf.int32)).numpy().view(np.uint32)
+    np.testing.assert_array_equal(found, expected)
+    some = sobol_bits(tf.range(30, 40), 7, [3, 4], tf.zeros([3, 4], tf.int32)).numpy().view(np.uint32)
+    np.testing.assert_array_equal(some.reshape(10, 12), expected[30:40, 7:19])
+    assert direction_numbers(MOST_DIMENSIONS).shape == (14, MOST_DIMENSIONS)
+
+
+@pytest.mark.parametrize("count", [32, 128])
+def test_each_number_falls_once_into_each_interval(count):
+    shift = random_bits([50], tf.constant([1, 2]))
+    u = unit_interval(sobol_bits(tf.range(count), 100, [50], shift)).numpy()
+    for column in u.T:
+        np.testing.assert_array_equal(np.sort(np.floor(column * count)), np.arange(count))
+    chance = unit_interval(random_bits([count, 50], tf.constant([1, 2]))).numpy()
+    assert any(len(np.unique(np.floor(column * count))) < count for column in chance.T)  # twin
+
+
+def test_second_draws_are_the_opposite_of_the_first():
+    bits = antithetic_bits(tf.range(10), random_bits([5, 3], tf.constant([3, 4])))
+    u, eps = unit_interval(bits).numpy(), standard_normal(bits).numpy()
+    np.testing.assert_array_equal(u[::2] + u[1::2], 1.0)
+    np.testing.assert_allclose(eps[::2], -eps[1::2], rtol=1e-4)
+    assert len(np.unique(u)) == 30
+
+
+def model_of(units=12):
+    wide = {"kernel_posterior_fn": tfbnn.posteriors.MeanField(initial_rho=-1.5), "activation": "tanh"}
+    hidden = [tfbnn.layers.DenseFlipout(units, seed=i, **wide) for i in range(2)]
+    network = keras.Sequential([keras.Input((6,)), *hidden, tfbnn.layers.DenseFlipout(3, seed=2)])
+    return tfbnn.BayesianModel(network, tfbnn.likelihoods.Categorical(3), num_data=1, seed=3)
+
+
+def errors(model, exact, sequence):
+    """Of the mean of 32 draws, by 40 seeds: root mean square over rows and classes, and what `mc_error` tells."""
+    predictions = [model.predict_distribution(X, 32, seed=seed, sequence=sequence) for seed in range(40)]
+    found = np.sqrt(np.mean([np.square(p.probabilities - exact) for p in predictions]))
+    return found, np.sqrt(np.mean([np.square(p.mc_error) for p in predictions]))
+
+
+def test_means_have_less_error_and_it_is_told():
+    """Against 20,000 draws. The bound on the ratios is the target, 0.6; told errors are right within a fifth."""
+    model = model_of()
+    exact = model.predict_distribution(X, 20_000, seed=99).probabilities
+    plain, told_plain = errors(model, exact, "independent")
+    antithetic, told_antithetic = errors(model, exact, "antithetic")
+    sobol, told_sobol = errors(model, exact, "sobol")
+    assert antithetic < 0.6 * plain
+    assert sobol < 0.6 * plain
+    assert told_plain == pytest.approx(plain, rel=0.2)
+    assert told_antithetic == pytest.approx(antithetic, rel=0.2)
+    assert told_sobol > sobol
+
+
+@pytest.mark.parametrize("sequence", ["antithetic", "sobol"])
+def test_each_draw_has_the_law_that_it_has_alone(sequence):
+    """Draw 5 by 600 seeds, each sequence's beside independent ones': two-sample Kolmogorov-Smirnov."""
+    draws, likelihood = model_of(4).posterior_draws(sequence), model_of(4).posterior_draws()
+    values = []
+    for one in (draws, likelihood):
+        apply = tf.function(lambda seed, one=one: one.apply(X[:1], seed, 5, 1), autograph=False)
+        values.append([apply(tf.constant(seed)).numpy()[0, 0, 0] for seed in range(600)])
+    assert scipy.stats.ks_2samp(*values).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("sequence", ["antithetic", "sobol"])
+def test_prefixes_agree_and_it_is_saved_and_exported(sequence, tmp_path):
+    draws = model_of().posterior_draws(sequence)
+    prediction = draws.predict_distribution(X, 32)
+    np.testing.assert_array_equal(draws.predict_distribution(X, 7).parameters, prediction.parameters[:7])
+    draws.save(tmp_path / "draws.keras")
+    again = tfbnn.load_draws(tmp_path / "draws.keras")
+    np.testing.assert_array_equal(again.predict_distribution(X, 32).parameters, prediction.parameters)
+    served = tfbnn.load_saved_model(tfbnn.export_saved_model(draws, tmp_path / "model", num_samples=32))
+    np.testing.assert_allclose(served.predict(X)["probabilities"], prediction.probabilities, atol=1e-5)
+
+
+def test_noise_that_is_not_made_of_bits_stays_independent():
+    """Gates and flows are; a function of TFP's has draws of its own."""
+    network = keras.Sequential([keras.Input((6,)), tfbnn.layers.MCDropout(0.5), tfbnn.layers.DenseFlipout(3)])
+    model = tfbnn.BayesianModel(network, tfbnn.likelihoods.Categorical(3), num_data=1, seed=3)
+    assert np.isfinite(model.predict_distribution(X, 20, sequence="antithetic").mc_error).all()
+    assert np.isnan(model.predict_distribution(X, 1).mc_error).all()
+
+
+def test_too_many_numbers_and_unknown_names_are_refused():
+    with pytest.raises(InvalidInput, match=r"`sequence`.*antithetic.*4,096"):
+        model_of(80).predict_distribution(X, 4, coupling="coherent", sequence="sobol")
+    with pytest.raises(InvalidInput, match=r"`sequence`.*'antithetic'"):
+        model_of().predict_distribution(X, 4, sequence="antithetical")
