@@ -62,7 +62,7 @@ def sobol_bits(numbers: tf.Tensor, first: int, shape: Sequence[int], shift: tf.T
 
 @functools.cache
 def direction_numbers(dimensions: int) -> np.ndarray:
-    """V_k of each dimension, int32 [LOG_POINTS, d]: point i is the exclusive or of those of the bits of i's Gray code."""
+    """V_k of each dimension, int32 [LOG_POINTS, d]: of point i the exclusive or over the bits of its Gray code."""
     from scipy.stats import qmc
 
     points = qmc.Sobol(dimensions, scramble=False, bits=_WORD)

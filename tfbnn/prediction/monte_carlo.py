@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfbnn.core.checks import invalid, one_of, positive_integer
+from tfbnn.core.checks import invalid, one_of, positive_integer, positive_number
 from tfbnn.core.draws import Draws
 from tfbnn.core.noise import COUPLINGS, DRAWS_PER_BLOCK, Plan, check_seed, fold_in, noise_scope, seed_pair
 from tfbnn.core.sequences import SEQUENCES
@@ -21,6 +22,8 @@ from tfbnn.prediction.convolutions import ConvolutionalHead
 from tfbnn.prediction.prediction import Prediction
 
 DEFAULT_SAMPLES = 100
+MOST_SAMPLES = 10_000  # of num_samples="auto"
+BLOCKS_BEFORE_ERROR = 2  # of ten draws, before their spread is believed
 ROWS_PER_CALL = 1024  # keeps the working set of a block of draws small whatever the number of rows
 
 
@@ -69,11 +72,58 @@ class NetworkDraws(Draws):
         draws.set_shape([None, keras.tree.flatten(x)[0].shape[0], self.likelihood.num_parameters])
         return draws
 
+    def apply_until(self, x, seed, max_error, at_most, coupling="marginal"):
+        """As `apply`, of draws 0, 1, ... until the standard error of the mean is `max_error` or less for every row.
+
+        Args:
+            x, seed, coupling: of `apply`.
+            max_error: float32 scalar, in units of the likelihood's mean.
+            at_most: int32 scalar, draws after which it ends in any case; it makes 20 at least, if it may.
+
+        Returns:
+            float32 [S, B, P'].
+        """
+        at_most = tf.cast(at_most, tf.int32)
+        make_block, last = self._make_block(x, seed_pair(seed), coupling), (at_most - 1) // DRAWS_PER_BLOCK
+        shape = self.likelihood.mean(make_block(0)).shape[1:]
+
+        def goes_on(block, _, count, mean, squares):
+            error = tf.sqrt(tf.reduce_max(squares) / (count * tf.maximum(count - 1.0, 1.0)))
+            return (block <= last) & ((block < BLOCKS_BEFORE_ERROR) | (error > max_error))
+
+        def step(block, results, count, mean, squares):
+            draws = make_block(block)
+            values = self._independent(self.likelihood.mean(draws))
+            return block + 1, results.write(block, draws), *moments_with(count, mean, squares, values)
+
+        results = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
+        rows = tf.shape(keras.tree.flatten(x)[0])[0]
+        zeros = tf.zeros([rows, *shape[1:]])
+        invariants = (
+            tf.TensorShape([]),
+            tf.TensorShape(None),
+            tf.TensorShape([]),
+            *[tf.TensorShape([None, *shape[1:]])] * 2,
+        )
+        begin = (tf.constant(0), results, tf.constant(0.0), zeros, zeros)
+        return tf.while_loop(goes_on, step, begin, invariants, parallel_iterations=1)[1].concat()[:at_most]
+
+    def _independent(self, means: tf.Tensor) -> tf.Tensor:
+        """[n, ...] of draws -> of what is independent: antithetic ones come in pairs."""
+        if self.sequence != "antithetic":
+            return means
+        return tf.reduce_mean(tf.reshape(means, [DRAWS_PER_BLOCK // 2, 2, *tf.unstack(tf.shape(means)[1:])]), axis=1)
+
     def predict_distribution(
-        self, x: Any, num_samples: int | None = None, seed: int | None = None, coupling: str = "marginal"
+        self,
+        x: Any,
+        num_samples: int | str | None = None,
+        seed: int | None = None,
+        coupling: str = "marginal",
+        max_error: float | None = None,
     ) -> Prediction:
         """The predictive distribution of rows x; see `tfbnn.prediction.predict_distribution`."""
-        return predict_distribution(self, x, num_samples, seed, coupling)
+        return predict_distribution(self, x, num_samples, seed, coupling, max_error)
 
     def _forward(self, x: Any) -> tf.Tensor:
         return self._complete(self.network(x, training=False))
@@ -171,18 +221,34 @@ def _map_blocks(make_block: Any, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor
     return results.concat()
 
 
+def moments_with(count: Any, mean: Any, squares: Any, values: tf.Tensor) -> tuple[Any, Any, Any]:
+    """Number, mean and sum of squares about the mean, with `values` [n, ...] more (Chan, Golub & LeVeque 1979)."""
+    n = tf.cast(tf.shape(values)[0], tf.float32)
+    own = tf.reduce_mean(values, axis=0)
+    own_squares = tf.reduce_sum(tf.square(values - own), axis=0)
+    total = count + n
+    return total, mean + (own - mean) * n / total, squares + own_squares + tf.square(own - mean) * count * n / total
+
+
 def predict_distribution(
-    draws: Draws, x: Any, num_samples: int | None = None, seed: int | None = None, coupling: str = "marginal"
+    draws: Draws,
+    x: Any,
+    num_samples: int | str | None = None,
+    seed: int | None = None,
+    coupling: str = "marginal",
+    max_error: float | None = None,
 ) -> Prediction:
     """The predictive distribution p(y|x) = (1/S) sum_s p(y|x, w_s) of rows x.
 
     Args:
         draws: of any inference method.
         x: [B, ...] array or tensor (or a structure of such).
-        num_samples: S; None: 100, or all of a finite set that has fewer.
+        num_samples: S; None: 100, or all of a finite set that has fewer; "auto": until the standard error of the mean
+            (`Prediction.mc_error`) is `max_error` or less for every row, 20 draws at least and 10,000 at most.
         seed: whole number; None: the draws' own stored seed. Asking twice gives the same answer.
         coupling: "marginal" (default): right for each row alone, and cheap. "coherent": in each draw one network
             for all rows, for whatever joins rows (function plots, totals).
+        max_error: of "auto", in units of y or of probability.
 
     Returns:
         The `Prediction`, which holds parameters [S, B, P'].
@@ -190,10 +256,14 @@ def predict_distribution(
     Raises:
         InvalidInput: for arguments out of range, or more draws than a finite set has.
     """
-    if num_samples is None:
-        num_samples = draws.at_most(DEFAULT_SAMPLES)
-    if positive_integer("num_samples", num_samples) > draws.at_most(num_samples):
-        raise invalid("num_samples", f"at most {draws.num_draws}, the draws there are", num_samples)
+    if (num_samples == "auto") != (max_error is not None):
+        raise invalid("max_error", "a number with num_samples='auto', and none else", max_error)
+    if num_samples == "auto":
+        _refuse_few_draws(draws)
+        positive_number("max_error", max_error)
+        count = None
+    else:
+        count = _number_of_draws(draws, num_samples)
     seed = draws.seed if seed is None else check_seed("seed", seed)
     one_of("coupling", coupling, COUPLINGS)
     x = keras.tree.map_structure(_as_tensor, x)
@@ -201,9 +271,13 @@ def predict_distribution(
     if num_rows == 0:
         raise invalid("x", "one row or more", "0 rows")
     _check_shapes(draws, x)
-    apply = _compiled(draws, x, coupling)
-    seeds = tf.constant(seed), tf.constant(0), tf.constant(num_samples)
-    chunks = [apply(_rows(x, i), *seeds).numpy() for i in range(0, num_rows, ROWS_PER_CALL)]
+    apply, seed = _compiled(draws, x, coupling), tf.constant(seed)
+    parts = [_rows(x, i) for i in range(0, num_rows, ROWS_PER_CALL)]
+    if count is None:
+        until = tf.function(functools.partial(draws.apply_until, coupling=coupling), autograph=False)
+        chunks = _of_as_many_draws(apply, seed, parts, [until(x, seed, max_error, MOST_SAMPLES) for x in parts])
+    else:
+        chunks = [apply(x, seed, tf.constant(0), tf.constant(count)).numpy() for x in parts]
     parameters = np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0]
     told = {"sequence": draws.sequence} if getattr(draws, "sequence", "independent") != "independent" else {}
     return Prediction(parameters, draws.likelihood, getattr(draws, "metadata", {}) | told)
@@ -242,6 +316,32 @@ def _loops(layer: keras.layers.Layer, drawn: set[int]) -> bool:
     if isinstance(layer, Convolution):
         return not all(q.is_point for q in layer.weight_posteriors)
     return isinstance(layer, _LOOPED) and any(id(variable) in drawn for variable in layer.variables)
+
+
+def _number_of_draws(draws: Draws, num_samples: Any) -> int:
+    if num_samples is None:
+        return draws.at_most(DEFAULT_SAMPLES)
+    count = positive_integer("num_samples", num_samples)
+    if count > draws.at_most(count):
+        raise invalid("num_samples", f"at most {draws.num_draws}, the draws there are", num_samples)
+    return count
+
+
+def _refuse_few_draws(draws: Draws) -> None:
+    if not isinstance(draws, NetworkDraws) or draws.num_draws is not None:
+        raise invalid("num_samples", f"a number, for draws of which there are {draws.num_draws}", "auto")
+
+
+def _of_as_many_draws(
+    apply: Any, seed: tf.Tensor, parts: Sequence[Any], chunks: Sequence[tf.Tensor]
+) -> list[np.ndarray]:
+    """Chunks of draws of parts of the rows, each with the draws more that another part needed."""
+    S = max(len(chunk) for chunk in chunks)
+    return [
+        chunk.numpy() if len(chunk) == S
+        else np.concatenate([chunk, apply(x, seed, tf.constant(len(chunk)), tf.constant(S - len(chunk)))])
+        for x, chunk in zip(parts, chunks, strict=True)
+    ]  # fmt: skip
 
 
 def _check_shapes(draws: Draws, x: Any) -> None:

@@ -467,10 +467,11 @@ class BayesianModel(keras.Model):
     def predict_distribution(
         self,
         x: Any,
-        num_samples: int = 100,
+        num_samples: int | str = 100,
         seed: int | None = None,
         coupling: str = "marginal",
         sequence: str = "independent",
+        max_error: float | None = None,
     ) -> Prediction:
         """The predictive distribution of rows x; see `tfbnn.prediction.predict_distribution`.
 
@@ -479,9 +480,10 @@ class BayesianModel(keras.Model):
         Example:
             >>> model.predict_distribution(x_test, num_samples=200).interval(0.9)
             >>> model.predict_distribution(x_test, num_samples=32, sequence="sobol").mean
+            >>> model.predict_distribution(x_test, num_samples="auto", max_error=0.01).num_samples
         """
         x = arrays.as_arrays("x", x)
-        return predict_distribution(self.posterior_draws(sequence), x, num_samples, seed, coupling)
+        return predict_distribution(self.posterior_draws(sequence), x, num_samples, seed, coupling, max_error)
 
     # --- saving --------------------------------------------------------------------------------------------------
 

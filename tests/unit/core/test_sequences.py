@@ -10,6 +10,8 @@ import tfbnn
 from tfbnn.core.checks import InvalidInput
 from tfbnn.core.noise import random_bits, standard_normal, unit_interval
 from tfbnn.core.sequences import MOST_DIMENSIONS, antithetic_bits, direction_numbers, sobol_bits
+from tfbnn.prediction import StoredDraws, monte_carlo
+from tfbnn.prediction.stored_draws import drawn_variables
 
 X = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
 
@@ -105,3 +107,46 @@ def test_too_many_numbers_and_unknown_names_are_refused():
         model_of(80).predict_distribution(X, 4, coupling="coherent", sequence="sobol")
     with pytest.raises(InvalidInput, match=r"`sequence`.*'antithetic'"):
         model_of().predict_distribution(X, 4, sequence="antithetical")
+
+
+# --- as many draws as an error needs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sequence", "wanted"), [("independent", 0.02), ("antithetic", 0.006)])
+def test_draws_are_made_until_the_error_is_reached(sequence, wanted, monkeypatch):
+    """The least multiple of ten draws, 20 at least, whose own error is small enough; as predicting so many gives."""
+    model = model_of()
+    enough = model.predict_distribution(X, "auto", sequence=sequence, max_error=wanted)
+    S = enough.num_samples
+    assert S % 10 == 0
+    assert enough.mc_error.max() <= wanted * (1 + 1e-4)
+    assert S > 20
+    fewer = model.predict_distribution(X, S - 10, sequence=sequence)
+    assert fewer.mc_error.max() > wanted * (1 - 1e-4)
+    same = model.predict_distribution(X, S, sequence=sequence)
+    np.testing.assert_allclose(enough.parameters, same.parameters, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(monte_carlo, "ROWS_PER_CALL", 7)
+    in_parts = model.predict_distribution(X, "auto", sequence=sequence, max_error=wanted)
+    np.testing.assert_allclose(in_parts.parameters, enough.parameters, rtol=1e-4, atol=1e-4)
+
+
+def test_it_ends_where_no_number_of_draws_is_enough(monkeypatch):
+    monkeypatch.setattr(monte_carlo, "MOST_SAMPLES", 35)
+    assert model_of().predict_distribution(X, "auto", max_error=1e-9).num_samples == 35
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [({"num_samples": "auto"}, "max_error"), ({"num_samples": 10, "max_error": 0.1}, "max_error"),
+     ({"num_samples": "auto", "max_error": -1.0}, "max_error"), ({"num_samples": "automatic"}, "num_samples")],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(arguments, told):
+    with pytest.raises(InvalidInput, match=f"`{told}`"):
+        model_of().predict_distribution(X, **arguments)
+
+
+def test_of_a_few_stored_draws_there_is_no_error_to_reach():
+    network, likelihood = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)]), tfbnn.likelihoods.Normal()
+    draws = StoredDraws(network, likelihood, [[w.numpy() for w in drawn_variables(network, likelihood)]] * 2)
+    with pytest.raises(InvalidInput, match=r"`num_samples`.*2"):
+        draws.predict_distribution(X, "auto", max_error=0.1)
