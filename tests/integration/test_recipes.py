@@ -238,7 +238,9 @@ class Raises(keras.callbacks.Callback):
         raise self.error
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a callback failed")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), pytest.param(RuntimeError("a callback failed"), marks=pytest.mark.slow)]
+)
 def test_training_that_is_cut_off_writes_nothing(tmp_path, monkeypatch, error):
     monkeypatch.chdir(tmp_path)
     recipe = tfbnn.Recipe.from_yaml(clinic_recipe(tmp_path))

@@ -81,7 +81,12 @@ def test_draws_differ_and_repeat_by_seed(name):
     np.testing.assert_array_equal(drawn(0), drawn(0))
 
 
-@pytest.mark.parametrize("name", ["LSTM", "Bidirectional", "BatchNormalization", "own"])
+SLOW = pytest.mark.slow  # each is exported and loaded
+
+
+@pytest.mark.parametrize(
+    "name", ["LSTM", *(pytest.param(name, marks=SLOW) for name in ("Bidirectional", "BatchNormalization", "own"))]
+)
 def test_it_is_saved_exported_and_answers_the_same(name, tmp_path):
     network = keras.Sequential(
         [keras.Input(X.shape[1:]), Variational(LAYERS[name](), seed=1), keras.layers.Flatten(),

@@ -59,7 +59,9 @@ def draws(layer, count):
     return run(tf.stack([seed_pair(i) for i in range(count)])).numpy().reshape(count, -1)
 
 
-@pytest.mark.parametrize("family", ["LowRank", "MatrixNormal", "UnitCovariance"])
+@pytest.mark.parametrize(
+    "family", ["UnitCovariance", *(pytest.param(name, marks=pytest.mark.slow) for name in ("LowRank", "MatrixNormal"))]
+)
 def test_draws_have_mean_and_covariance(family):
     """20,000 draws, whitened: every mean and every entry of the covariance within 5 standard errors."""
     layer = layer_of(FAMILIES[family])
