@@ -38,7 +38,7 @@ SEQUENCES = {
     "report",
 }  # of steps: siblings may import each other
 # The modules that are made of their siblings, which none of those imports.
-PRODUCTS = {("evaluation", "scores"), ("layers", "bayesianize"), ("layers", "sngp")}
+PRODUCTS = {("evaluation", "scores"), ("layers", "bayesianize"), ("layers", "sngp"), ("core", "noise")}
 
 
 # --- reading imports --------------------------------------------------------------------------------------------------
