@@ -464,7 +464,7 @@ class Plan:
                 found[key] = request.draw(numbers, fold_in(own, block))
             elif sequence == "antithetic":
                 half = random_bits([DRAWS_PER_BLOCK // 2, *request.shape], fold_in(own, block))
-                found[key] = request.of_bits(antithetic_bits(numbers, half))
+                found[key] = request.of_bits(antithetic_bits(half))
             else:
                 shift = random_bits(request.shape, own)
                 found[key] = request.of_bits(sobol_bits(numbers, dimension, request.shape, shift))

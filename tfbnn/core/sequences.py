@@ -15,22 +15,21 @@ LOG_POINTS = 14  # of which there are 2^14; draws after those repeat them
 _WORD = 32
 
 
-def antithetic_bits(numbers: tf.Tensor, half: tf.Tensor) -> tf.Tensor:
+def antithetic_bits(half: tf.Tensor) -> tf.Tensor:
     """Draw 2 i has bits of its own, draw 2 i + 1 the opposite of each: u and 1 - u, eps and -eps.
 
     What is linear in the noise has no error in the mean over a pair.
 
     Args:
-        numbers: of the draws, int32 [n], n even, the first of them too.
-        half: int32 [n / 2, ...], random.
+        half: int32 [n, ...], random, of static shape.
 
     Returns:
-        int32 [n, ...].
+        int32 [2 n, ...], draws from an even number on.
 
     Reference: Hammersley & Morton 1956.
     """
     both = tf.stack([half, tf.bitwise.invert(half)], axis=1)
-    return tf.reshape(both, tf.concat([tf.shape(numbers), tf.shape(half)[1:]], axis=0))
+    return tf.reshape(both, [-1, *half.shape[1:]])
 
 
 def sobol_bits(numbers: tf.Tensor, first: int, shape: Sequence[int], shift: tf.Tensor) -> tf.Tensor:

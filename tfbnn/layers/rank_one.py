@@ -100,7 +100,7 @@ class BatchEnsemble(_AroundKernel):
     by their place in prediction too.
 
     When: an ensemble in the memory of one net.
-    Cost: M (D + U) numbers beside the kernel's D U; a pass costs what a plain one does.
+    Cost: M (D + 2 U) numbers beside the kernel's D U; a pass costs what a plain one does.
 
     Args:
         layer: `keras.layers.Dense`, Conv1D, Conv2D or Conv3D (channels last), which says what op, sizes, activation,

@@ -72,6 +72,22 @@ class GaussianWeightPosterior(WeightPosterior):
         return self.transform(noise.normal(self.name, self.shape), parameters)
 
 
+class CholeskyWeightPosterior(GaussianWeightPosterior):
+    """Gaussian weights of covariance L L^T: means `loc`; L of `rho` [..., n] and `correlation` [..., n, n]."""
+
+    def __init__(
+        self, name: str, shape: tuple[int, ...], loc: keras.Variable, rho: keras.Variable, correlation: keras.Variable
+    ):
+        super().__init__(name, shape)
+        self.loc = loc
+        self.rho = rho
+        self.correlation = correlation
+
+    def parameters(self):
+        """(loc of `shape`, L [..., n, n])."""
+        return tf.convert_to_tensor(self.loc.value), cholesky_factor(self.rho.value, self.correlation.value)
+
+
 class Posterior(Configurable, abc.ABC):
     """A factory: its constructor's arguments say what the family is, `build` makes q(w) for one tensor."""
 

@@ -15,10 +15,10 @@ from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import gaussian_parameters
 from tfbnn.posteriors.base import (
     INITIAL_RHO,
+    CholeskyWeightPosterior,
     GaussianWeightPosterior,
     Posterior,
     add_variable,
-    cholesky_factor,
     initializer_argument,
     properties_of_one_tensor,
 )
@@ -26,16 +26,8 @@ from tfbnn.posteriors.base import (
 MAX_WEIGHTS = 8192  # 4 x 8192^2 bytes = 256 MiB, which an optimizer holds three to four times
 
 
-class _FullCovarianceWeight(GaussianWeightPosterior):
-    def __init__(self, name, shape, loc, rho, correlation):
-        super().__init__(name, shape)
-        self.loc = loc
-        self.rho = rho
-        self.correlation = correlation
-
-    def parameters(self):
-        """(loc of `shape`, L = diag(scale) (I + strictly lower triangle) [n, n])."""
-        return tf.convert_to_tensor(self.loc.value), cholesky_factor(self.rho.value, self.correlation.value)
+class _FullCovarianceWeight(CholeskyWeightPosterior):
+    """L [n, n], over all entries of the tensor."""
 
     def transform(self, eps, parameters=None):
         loc, scale_tril = parameters or self.parameters()

@@ -15,10 +15,10 @@ from tfbnn.core.serialization import register
 from tfbnn.core.tfp_factory import gaussian_parameters
 from tfbnn.posteriors.base import (
     INITIAL_RHO,
+    CholeskyWeightPosterior,
     GaussianWeightPosterior,
     Posterior,
     add_variable,
-    cholesky_factor,
     initializer_argument,
     properties_of_one_tensor,
 )
@@ -26,16 +26,8 @@ from tfbnn.posteriors.base import (
 MAX_NUMBERS = 2**26  # of all factors: 256 MiB, which an optimizer holds three to four times
 
 
-class _UnitCovarianceWeight(GaussianWeightPosterior):
-    def __init__(self, name, shape, loc, rho, correlation):
-        super().__init__(name, shape)
-        self.loc = loc
-        self.rho = rho
-        self.correlation = correlation
-
-    def parameters(self):
-        """(M of `shape`, L [U, n, n]): n weights of each of U units; units are the last axis."""
-        return tf.convert_to_tensor(self.loc.value), cholesky_factor(self.rho.value, self.correlation.value)
+class _UnitCovarianceWeight(CholeskyWeightPosterior):
+    """L [U, n, n]: n weights of each of U units, which are the last axis."""
 
     def transform(self, eps, parameters=None):
         """w_u = m_u + L_u eps_u."""

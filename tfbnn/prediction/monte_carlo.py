@@ -38,8 +38,8 @@ class NetworkDraws(Draws):
         likelihood: the layer that turns its outputs into parameters.
         seed: used where none is given.
         sequence: how draws go together: "independent"; "antithetic": each second draw has the opposite noise of the one
-            before; "sobol": noise is spread evenly over the draws, for 4,096 numbers of noise a draw at most. The
-            law of each draw alone is the same, and that of means over draws, with less error.
+            before; "sobol": noise is spread evenly over the draws, for 4,096 numbers of noise a draw at most; draw
+            16,384 is draw 0 again. Each draw alone has the same law; means over draws have less error.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfbnn
 from tfbnn.core.checks import InvalidInput
@@ -36,7 +37,7 @@ def test_each_number_falls_once_into_each_interval(count):
 
 
 def test_second_draws_are_the_opposite_of_the_first():
-    bits = antithetic_bits(tf.range(10), random_bits([5, 3], tf.constant([3, 4])))
+    bits = antithetic_bits(random_bits([5, 3], tf.constant([3, 4])))
     u, eps = unit_interval(bits).numpy(), standard_normal(bits).numpy()
     np.testing.assert_array_equal(u[::2] + u[1::2], 1.0)
     np.testing.assert_allclose(eps[::2], -eps[1::2], rtol=1e-4)
@@ -74,9 +75,8 @@ def test_means_have_less_error_and_it_is_told():
 @pytest.mark.parametrize("sequence", ["antithetic", "sobol"])
 def test_each_draw_has_the_law_that_it_has_alone(sequence):
     """Draw 5 by 600 seeds, each sequence's beside independent ones': two-sample Kolmogorov-Smirnov."""
-    draws, likelihood = model_of(4).posterior_draws(sequence), model_of(4).posterior_draws()
     values = []
-    for one in (draws, likelihood):
+    for one in (model_of(4).posterior_draws(sequence), model_of(4).posterior_draws()):
         apply = tf.function(lambda seed, one=one: one.apply(X[:1], seed, 5, 1), autograph=False)
         values.append([apply(tf.constant(seed)).numpy()[0, 0, 0] for seed in range(600)])
     assert scipy.stats.ks_2samp(*values).pvalue > 1e-4
@@ -94,12 +94,25 @@ def test_prefixes_agree_and_it_is_saved_and_exported(sequence, tmp_path):
     np.testing.assert_allclose(served.predict(X)["probabilities"], prediction.probabilities, atol=1e-5)
 
 
-def test_noise_that_is_not_made_of_bits_stays_independent():
-    """Gates and flows are; a function of TFP's has draws of its own."""
-    network = keras.Sequential([keras.Input((6,)), tfbnn.layers.MCDropout(0.5), tfbnn.layers.DenseFlipout(3)])
+def student(dtype, shape, name, trainable, add_variable_fn):
+    """A posterior that TFP samples itself."""
+    loc = add_variable_fn(name=name + "_loc", shape=shape, dtype=dtype, trainable=trainable)
+    return tfp.distributions.Independent(tfp.distributions.StudentT(5.0, loc, 0.3), len(shape))
+
+
+@pytest.mark.parametrize("sequence", ["antithetic", "sobol"])
+@pytest.mark.parametrize(("posterior", "is_of_bits"), [(student, False), ("MeanField", True)])
+def test_noise_that_is_not_made_of_bits_stays_independent(posterior, is_of_bits, sequence):
+    """A function of TFP's has the draws that it has without; a Gaussian's are others."""
+    layer = tfbnn.layers.DenseReparameterization(3, use_bias=False, kernel_posterior_fn=posterior, seed=1)
+    network = keras.Sequential([keras.Input((6,)), layer])
     model = tfbnn.BayesianModel(network, tfbnn.likelihoods.Categorical(3), num_data=1, seed=3)
-    assert np.isfinite(model.predict_distribution(X, 20, sequence="antithetic").mc_error).all()
-    assert np.isnan(model.predict_distribution(X, 1).mc_error).all()
+    plain, other = (model.predict_distribution(X, 20, sequence=s).parameters for s in ("independent", sequence))
+    assert np.array_equal(plain, other) == (not is_of_bits)
+
+
+def test_of_one_draw_there_is_no_error():
+    assert np.isnan(model_of().predict_distribution(X, 1).mc_error).all()
 
 
 def test_too_many_numbers_and_unknown_names_are_refused():

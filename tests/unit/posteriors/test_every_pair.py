@@ -135,7 +135,7 @@ def _kls(layer, terms):
 
 # --- NumPy: q ---------------------------------------------------------------------------------------------------------
 
-NUM_REFERENCE = 300_000
+NUM_REFERENCE = 1_000_000
 GRID = np.sinh(np.linspace(-8, 8, 40_000))[:, None]  # of a weight's standardised law: dense at 0, to 1,490 scales
 STEPS = np.gradient(GRID[:, 0])
 
