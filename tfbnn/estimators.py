@@ -4,7 +4,7 @@ Each is a function (op, x, q, noise) -> y.
 
     op: bilinear in (x, w). x is a list [inputs, ones] and w a list [kernel, bias], or [inputs], [kernel] without a
         bias: the bias is the kernel of one more input, the constant 1, so that it has noise as the others have.
-    x: the list of inputs; inputs are [B, ..., D], ones broadcast against them.
+    x: the list of inputs; inputs are [B, ..., D], ones broadcast against them, or are None for the constant 1.
     q: the list of `WeightPosterior`s, one for each tensor of w.
     noise: `tfbnn.core.noise.Noise` of the layer.
     y: [B, ..., U].
@@ -46,7 +46,7 @@ def local_reparameterization(op: Op, x: Sequence[tf.Tensor], q: Sequence[WeightP
     """
     loc, variance = noise.shared("moments", lambda: _moments(q))
     mean, stddev = noise.shared("outputs", lambda: _moments_of_outputs(op, x, loc, variance), of=x)
-    return mean + stddev * tf.cast(noise.normal_per_row("outputs", mean), mean.dtype)
+    return noise.normal_around("outputs", mean, stddev)
 
 
 def flipout(op: Op, x: Sequence[tf.Tensor], q: Sequence[WeightPosterior], noise: Noise) -> tf.Tensor:
@@ -58,9 +58,9 @@ def flipout(op: Op, x: Sequence[tf.Tensor], q: Sequence[WeightPosterior], noise:
     """
     loc, _ = noise.shared("gaussian", lambda: _gaussian(q))
     perturbation = [posterior.sample(noise) - mean for posterior, mean in zip(q, loc, strict=True)]
-    flipped = [_signs(noise, f"signs_in_{i}", x[0], part) * part for i, part in enumerate(x)]
+    flipped = [_flipped(noise, f"signs_in_{i}", x[0], part) for i, part in enumerate(x)]
     mean = op(x, loc)
-    return mean + _signs(noise, "signs_out", x[0], mean) * op(flipped, perturbation)
+    return mean + _flipped(noise, "signs_out", x[0], op(flipped, perturbation))
 
 
 def _gaussian(q: Sequence[WeightPosterior]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
@@ -70,24 +70,32 @@ def _gaussian(q: Sequence[WeightPosterior]) -> tuple[list[tf.Tensor], list[tf.Te
 
 def _moments(q: Sequence[WeightPosterior]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     loc, scale = _gaussian(q)
-    return loc, [tf.square(s) for s in scale]
+    return loc, [tf.square(s) + TINY for s in scale]
 
 
-def _moments_of_outputs(op: Op, x: Sequence[tf.Tensor], loc: Any, variance: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    mean = op(x, loc)
-    return mean, tf.cast(tf.sqrt(tf.maximum(op(_squares(x), variance), TINY)), mean.dtype)
+def _moments_of_outputs(op: Op, x: Sequence[Any], loc: Any, variance: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    mean, squares = op(x, loc), op(_squares(x), variance)
+    if len(x) == 1:  # without the constant 1, a row of zeros has no variance
+        squares = tf.maximum(squares, TINY)
+    return mean, tf.cast(tf.sqrt(squares), mean.dtype)
 
 
-def _squares(x: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+def _squares(x: Sequence[Any]) -> list[Any]:
+    return [None if part is None else _square(part) for part in x]
+
+
+def _square(x: tf.Tensor) -> tf.Tensor:
     # float16 ends at 65,504 and 6e-8: squares of inputs and of scales leave that range
-    return [tf.square(tf.cast(part, tf.float32) if part.dtype == tf.float16 else part) for part in x]
+    return tf.square(tf.cast(x, tf.float32) if x.dtype == tf.float16 else x)
 
 
-def _signs(noise: Noise, name: str, inputs: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Signs [B, 1, ..., channels of `like`]: the same at all positions of a row, which meet the same weights."""
+def _flipped(noise: Noise, name: str, inputs: tf.Tensor, part: tf.Tensor | None) -> tf.Tensor:
+    """`part` times signs [B, 1, ..., channels]: the same at all positions of a row, which meet the same weights."""
+    like = inputs[..., :1] if part is None else part
     rows = tf.shape(inputs)[0] if inputs.shape[0] is None else inputs.shape[0]  # static wherever it can be
     shape = [rows, *[1] * (len(like.shape) - 2), like.shape[-1]]
-    return tf.cast(noise.rademacher(name, shape), like.dtype)
+    signs = tf.cast(noise.rademacher(name, shape), like.dtype)
+    return signs if part is None else signs * part
 
 
 def check_factorised(q: Sequence[WeightPosterior], estimator: str) -> None:

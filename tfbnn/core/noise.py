@@ -72,6 +72,10 @@ class Noise(abc.ABC):
             return self.normal(name, tf.shape(outputs))
         return self.normal(name, [1, *outputs.shape[1:]])
 
+    def normal_around(self, name: str, mean: tf.Tensor, stddev: tf.Tensor) -> tf.Tensor:
+        """mean + stddev eps, of outputs [B, ...], with the standard normals eps of `normal_per_row`."""
+        return mean + stddev * tf.cast(self.normal_per_row(name, mean), mean.dtype)
+
     def uniform_per_row(self, name: str, inputs: tf.Tensor) -> tf.Tensor:
         """Uniforms for the channels of `inputs` [B, ..., D], the same at all positions of a row.
 
@@ -359,6 +363,7 @@ class Plan:
 
     Attributes:
         operations: kinds of TensorFlow's operations that the network is made of.
+        around: of the requests, those that `Noise.normal_around` made.
     """
 
     def __init__(
@@ -376,6 +381,7 @@ class Plan:
         self._stand_ins: set[str] = set()  # names of ops
         self._draws_in_a_body = False
         self.rows_of_members: set[int | None] = set()
+        self.around: set[tuple[int, str]] = set()
 
     @classmethod
     def of(cls, call: Callable[[Any], Any], x: Any, layers: Sequence[keras.layers.Layer], coupling: str) -> Plan:
@@ -482,6 +488,10 @@ class Plan:
         """A source that answers with `values` (one draw, no leading axis)."""
         return Tape(values, self.layers, self.coupling_of, self.in_common)
 
+    def stacked_tape(self, values: Mapping[tuple[int, str], tf.Tensor]) -> StackedTape:
+        """A source that answers with `values` of S draws (leading axis of S), in the axis of the rows."""
+        return StackedTape(values, self.layers, self.coupling_of, self.in_common)
+
     def tape_of_own_weights(self, values: Mapping[tuple[int, str], tf.Tensor], seed: tf.Tensor) -> Tape:
         """As `tape`, for a draw whose variables are not the network's own: nothing that follows them is shared."""
         return Tape(values, self.layers, self.coupling_of, seed=seed if self.follows_weights else None)
@@ -531,6 +541,10 @@ class _Planned(Noise):
     def normal_per_row(self, name, outputs):
         self._plan.batch_sizes[self._index] = outputs.shape[0]
         return self._of_as_many_rows(name, super().normal_per_row, outputs)
+
+    def normal_around(self, name, mean, stddev):
+        self._plan.around.add((self._index, name))
+        return super().normal_around(name, mean, stddev)
 
     def uniform_per_row(self, name, inputs):
         return self._of_as_many_rows(name, super().uniform_per_row, inputs)
@@ -632,3 +646,36 @@ class Tape(Noise):
     def shared(self, name, compute, of=()):
         key = (self._index, name)
         return self._in_common[key] if key in self._in_common else compute()
+
+
+class StackedTape(Tape):
+    """Noise of S draws that go through a chain of layers together, one after another in the axis of the rows.
+
+    Before the first noise all draws have the same rows, [B, ...]; behind it row s B + b is row b of draw s. For layers
+    that ask for nothing but `normal_around`.
+
+    Args:
+        values: (index of the layer, name of the tensor) -> [S, 1, ...].
+        layers, coupling_of, in_common: of `Tape`.
+    """
+
+    _is_behind_noise = False
+
+    def for_layer(self, layer):
+        """The noise of `layer`."""
+        index = _index_of(layer, self._layers)
+        tape = StackedTape(self._values, self._layers, self._coupling_of, self._in_common, index=index)
+        tape._is_behind_noise, self._is_behind_noise = self._is_behind_noise, True
+        return tape
+
+    def normal_around(self, name, mean, stddev):
+        eps = tf.cast(self._read(name), mean.dtype)
+        if not self._is_behind_noise:
+            return _in_rows(mean + stddev * eps)
+        of_each_draw = tf.reshape(stddev, [eps.shape[0], -1, *stddev.shape[1:]])
+        return mean + _in_rows(of_each_draw * eps)
+
+
+def _in_rows(tensor: tf.Tensor) -> tf.Tensor:
+    """[S, B, ...] -> [S B, ...]."""
+    return tf.reshape(tensor, [-1, *tensor.shape[2:]])

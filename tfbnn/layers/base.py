@@ -203,7 +203,7 @@ class VariationalLayer(keras.layers.Layer):
     def _noise(self) -> Noise:
         return noise_for(self, self.seed_generator)
 
-    def _estimate(self, op: Callable, x: list[tf.Tensor], weights_meet_rows_once: bool, training: bool) -> tf.Tensor:
+    def _estimate(self, op: Callable, x: list[Any], weights_meet_rows_once: bool, training: bool) -> tf.Tensor:
         """y of the op with drawn weights: by the layer's estimator in training, else as the noise couples rows."""
         q, noise = self.weight_posteriors, self._noise()
         self._settle_kl(noise, training)
@@ -279,7 +279,7 @@ class Bilinear(VariationalLayer):
     def outputs(self, op: Op, inputs: tf.Tensor, weights_meet_rows_once: bool, training: bool | None) -> tf.Tensor:
         """The activated outputs of one draw."""
         inputs = tf.cast(inputs, self.compute_dtype)
-        ones = [tf.ones([1] * len(inputs.shape), inputs.dtype)] if self.use_bias else []
+        ones = [None] if self.use_bias else []
         return self.activation(self._estimate(op, [inputs, *ones], weights_meet_rows_once, bool(training)))
 
     def get_config(self):
@@ -347,14 +347,19 @@ class KernelAndBias(Bilinear):
         }
 
 
-def same_for_all_draws(noise: Noise, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+def same_for_all_draws(noise: Noise, inputs: list[Any]) -> list[Any]:
     """The inputs; where no noise came before them, those that were computed once for all draws."""
     return noise.shared("inputs", lambda: inputs, of=inputs)
 
 
-def plus_bias(outputs: tf.Tensor, x: Sequence[tf.Tensor], w: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The end of every op: 1 bias more, where w is [kernel, bias] and x is [inputs, ones]."""
-    return outputs + x[1] * tf.cast(w[1], x[1].dtype) if len(w) == 2 else outputs
+def plus_bias(outputs: tf.Tensor, x: Sequence[Any], w: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The end of every op: 1 bias more, where w is [kernel, bias]; x is [inputs, ones], or None for the constant 1."""
+    if len(w) == 1:
+        return outputs
+    bias = tf.cast(w[1], outputs.dtype)
+    if x[1] is not None:
+        return outputs + x[1] * bias
+    return tf.nn.bias_add(outputs, bias) if len(bias.shape) == 1 else outputs + bias  # one operation with a product
 
 
 def _refused_spike(layer: VariationalLayer, name: str, q: Any, posterior: Any, prior: Any) -> InvalidInput:

@@ -87,7 +87,8 @@ class EinsumDense(KernelAndBias):
 
     def _einsum(self, x: Sequence[tf.Tensor], w: Sequence[tf.Tensor]) -> tf.Tensor:
         outputs = tf.einsum(self.equation, x[0], tf.cast(w[0], x[0].dtype))
-        ones = [tf.reshape(part, [-1, *[1] * (len(outputs.shape) - 1)]) for part in x[1:]]  # of another rank
+        rank = len(outputs.shape)
+        ones = [None if part is None else tf.reshape(part, [-1, *[1] * (rank - 1)]) for part in x[1:]]
         return plus_bias(outputs, [x[0], *ones], w)
 
     def compute_output_shape(self, input_shape):

@@ -98,8 +98,7 @@ class VariationalLastLayer(VariationalLayer):
         if noise.coupling == "coherent":
             return estimators.reparameterization(linear, a, self.weight_posteriors, noise)
         mean, variance = noise.shared("outputs", lambda: self.output_moments(a[0], noise), of=a)
-        drawn = mean + tf.sqrt(variance) * noise.normal_per_row("outputs", mean)
-        outputs = tf.cast(drawn, self.compute_dtype)
+        outputs = tf.cast(noise.normal_around("outputs", mean, tf.sqrt(variance)), self.compute_dtype)
         tell_moments(outputs, mean, variance)
         return outputs
 

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfbnn.core.traversal import sublayers
+from tfbnn.core.traversal import chain, sublayers
 from tfbnn.layers.base import VariationalLayer
 from tfbnn.layers.convolution import Conv
 
@@ -38,7 +38,7 @@ class ConvolutionalHead:
     """
 
     def __init__(self, network: keras.Model, first: int, end: int):
-        layers, self._dtype = _chain(network), network.inputs[0].dtype
+        layers, self._dtype = chain(network), network.inputs[0].dtype
         self._trunk, self._head, self.rest = layers[:first], layers[first:end], layers[end:]
 
     @classmethod
@@ -49,7 +49,7 @@ class ConvolutionalHead:
             network: of any layers.
             drawn: variables that differ from draw to draw, beside what the layers draw themselves.
         """
-        layers, own = _chain(network), {id(variable) for variable in drawn}
+        layers, own = chain(network), {id(variable) for variable in drawn}
         if not layers or None in network.inputs[0].shape[1:]:
             return None
         is_convolution = [_is_drawn_convolution(layer, own) for layer in layers]
@@ -117,32 +117,6 @@ def _run(layers: Sequence[keras.layers.Layer], h: tf.Tensor) -> tf.Tensor:
         takes_training = "training" in inspect.signature(layer.call).parameters
         h = layer(h, training=False) if takes_training else layer(h)
     return h
-
-
-def _chain(network: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a network of which each is called once, on the outputs of the one before; else none."""
-    if type(network).__module__.split(".")[0] != "keras" or len(getattr(network, "inputs", None) or []) != 1:
-        return []  # a class with a `call` of its own, or no graph of layers
-    if type(network) is keras.Sequential:
-        return network.layers
-    try:
-        described = network.get_config()
-    except (NotImplementedError, ValueError):  # a layer that cannot be described
-        return []
-    names = [layer["name"] for layer in described["layers"]]
-    called_on = [_tensors_in(layer["inbound_nodes"]) for layer in described["layers"]]
-    layers = {layer.name: layer for layer in network.layers}
-    is_chain = called_on == [[], *([[name, 0, 0]] for name in names[:-1])] and set(names) == set(layers)
-    return [layers[name] for name in names[1:]] if is_chain else []
-
-
-def _tensors_in(nodes: Any) -> list[list[Any]]:
-    """[layer, number of its call, number of the output] of each tensor that calls are made on."""
-    if isinstance(nodes, dict):
-        if nodes.get("class_name") == "__keras_tensor__":
-            return [list(nodes["config"]["keras_history"])]
-        nodes = list(nodes.values())
-    return [tensor for part in nodes for tensor in _tensors_in(part)] if isinstance(nodes, list | tuple) else []
 
 
 def _is_drawn_convolution(layer: keras.layers.Layer, drawn: set[int]) -> bool:

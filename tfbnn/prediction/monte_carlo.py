@@ -15,7 +15,7 @@ from tfbnn.core.draws import Draws
 from tfbnn.core.noise import COUPLINGS, DRAWS_PER_BLOCK, Plan, check_seed, fold_in, noise_scope, seed_pair
 from tfbnn.core.sequences import SEQUENCES
 from tfbnn.core.serialization import register
-from tfbnn.core.traversal import sublayers
+from tfbnn.core.traversal import chain, sublayers
 from tfbnn.layers.convolution import Convolution
 from tfbnn.layers.variational import Variational
 from tfbnn.prediction.convolutions import ConvolutionalHead
@@ -147,10 +147,19 @@ class NetworkDraws(Draws):
         """What makes the draws of a block, [DRAWS_PER_BLOCK, B, P'], from its number; what all share is done once."""
         plan = Plan.of(self._forward, x, sublayers(self.network), coupling)
         plan.refuse_too_large_for(self.sequence)
-        head = ConvolutionalHead.of(self.network, [variable for variable, _ in self.drawn(seed, tf.constant(0))])
+        drawn = [variable for variable, _ in self.drawn(seed, tf.constant(0))]
+        head = ConvolutionalHead.of(self.network, drawn)
         if head is not None:
             x = head.before(x)
+        elif not drawn and draws_stack_in_rows(self.network, plan):
+            return lambda block: self._block_in_rows(x, plan, plan.draw_block(seed, block, self.sequence))
         return lambda block: self._block(x, plan, head, seed, block)
+
+    def _block_in_rows(self, x: Any, plan: Plan, noise: dict[Any, tf.Tensor]) -> tf.Tensor:
+        """As `_block`, the draws one after another in the axis of the rows: large products, and nothing moved."""
+        with noise_scope(plan.stacked_tape(noise)):
+            parameters = self._forward(x)
+        return tf.reshape(parameters, [DRAWS_PER_BLOCK, -1, *parameters.shape[1:]])
 
     def _block(
         self, x: Any, plan: Plan, head: ConvolutionalHead | None, seed: tf.Tensor, block: tf.Tensor
@@ -308,6 +317,28 @@ def draws_loop(layers: Sequence[keras.layers.Layer], drawn: Sequence[keras.Varia
     """
     own = {id(variable) for variable in drawn}
     return any(_loops(layer, own) for layer in layers)
+
+
+def draws_stack_in_rows(network: keras.Model, plan: Plan) -> bool:
+    """Whether the draws of a block can go through a network as so many rows more: as far as it is known, no layer
+    mixes rows, and all noise is around the outputs of layers of a chain.
+    """
+    layers = chain(network)
+    have_noise = {index for index, _ in plan.requests}
+    if not layers or network.inputs[0].shape[0] is not None or plan.around != set(plan.requests) or not have_noise:
+        return False
+    in_chain = {id(layer) for layer in layers}
+    return all(id(plan.layers[index]) in in_chain for index in have_noise) and all(map(_keeps_rows_apart, layers))
+
+
+def _keeps_rows_apart(layer: keras.layers.Layer) -> bool:
+    """False where it is not known: for a layer or an activation of a user's own."""
+    parts = sublayers(layer)
+    made_of = [*(type(part) for part in parts), *filter(None, (getattr(part, "activation", None) for part in parts))]
+    is_known = all(getattr(part, "__module__", "").split(".")[0] in ("keras", "tfbnn") for part in made_of)
+    return is_known and not any(
+        isinstance(part, keras.layers.Lambda) or getattr(part, "stateful", False) for part in parts
+    )
 
 
 def _loops(layer: keras.layers.Layer, drawn: set[int]) -> bool:

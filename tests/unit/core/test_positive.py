@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfbnn.core.positive import inverse_positive, positive
 
@@ -25,3 +26,15 @@ def test_the_inverse_is_finite(scale):
 def test_arrays_too():
     scales = np.array([1e-3, 2.0])
     np.testing.assert_array_equal(inverse_positive(scales), [inverse_positive(scale) for scale in scales])
+
+
+def test_its_slopes_are_those_of_softplus():
+    rho = tf.constant([-80.0, -4.0, 0.0, 3.0, 200.0])
+    with tf.GradientTape() as outer:
+        outer.watch(rho)
+        with tf.GradientTape() as tape:
+            tape.watch(rho)
+            scale = positive(rho)
+        slope = tape.gradient(scale, rho)
+    np.testing.assert_allclose(slope, 1 / (1 + np.exp(-np.float64(rho))), rtol=1e-6)
+    np.testing.assert_allclose(outer.gradient(slope, rho), slope * (1 - slope), rtol=1e-5, atol=1e-30)
