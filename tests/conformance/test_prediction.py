@@ -26,7 +26,7 @@ def behind_a_mask(case):
 def alone(draws, coupling):
     """Each draw, of the network itself; nothing is shared between draws."""
     plan = Plan.of(draws._forward, X, sublayers(draws.network), coupling)
-    noise = plan.draw_block(seed_pair(draws.seed), tf.constant(0))
+    noise = plan.draw_block(plan.seeds(seed_pair(draws.seed)), tf.constant(0))
     for number in range(DRAWS):
         values = {key: part[number] for key, part in noise.items()}
         with noise_scope(Tape(values, plan.layers, plan.coupling_of)):

@@ -455,17 +455,24 @@ class Plan:
         """The noise of `bits`; inside XLA this is several times faster than by TensorFlow's kernels."""
         return {key: self.requests[key].of_bits(part) for key, part in bits.items()}  # type: ignore[misc]
 
+    def seeds(self, seed: tf.Tensor) -> dict[tuple[int, str], tf.Tensor]:
+        """The [2] seed of each tensor of noise."""
+        return {key: seed_of_tensor(seed, *key) for key in self.requests}
+
     def draw_block(
-        self, seed: tf.Tensor, block: tf.Tensor, sequence: str = "independent"
+        self, seeds: Mapping[tuple[int, str], tf.Tensor], block: tf.Tensor, sequence: str = "independent"
     ) -> dict[tuple[int, str], tf.Tensor]:
         """The noise of draws block * DRAWS_PER_BLOCK ...: each tensor with a leading axis of DRAWS_PER_BLOCK.
 
-        `sequence` tells how the bits of draws go together; noise that is not made of bits is independent.
+        Args:
+            seeds: those of `seeds`, the same for all blocks.
+            block: int32 scalar.
+            sequence: how the bits of draws go together; noise that is not made of bits is independent.
         """
         numbers = block * DRAWS_PER_BLOCK + tf.range(DRAWS_PER_BLOCK)
         found, dimension = {}, 0
         for key, request in self.requests.items():
-            own = seed_of_tensor(seed, *key)
+            own = seeds[key]
             if sequence == "independent" or request.of_bits is None or request.shape is None:
                 found[key] = request.draw(numbers, fold_in(own, block))
             elif sequence == "antithetic":

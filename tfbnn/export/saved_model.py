@@ -186,7 +186,9 @@ def _write_graphs(
     archive.add_endpoint("serving_default", serving_default, [spec])
     archive.add_endpoint("sample", sample, [spec, *_SCALARS, *(() if answers.decision is None else (_ABSTAIN_ABOVE,))])
     archive.add_endpoint("draws", _named("parameters", parameters), [spec, *_SCALARS])
-    archive.write_out(str(folder), verbose=False)
+    # Custom gradients would be stored as functions: those of the scales are for training, nothing here follows them.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    archive.write_out(str(folder), options, verbose=False)
 
 
 def _named(name: str, fn: Callable) -> Callable:

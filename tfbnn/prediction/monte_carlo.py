@@ -149,11 +149,12 @@ class NetworkDraws(Draws):
         plan.refuse_too_large_for(self.sequence)
         drawn = [variable for variable, _ in self.drawn(seed, tf.constant(0))]
         head = ConvolutionalHead.of(self.network, drawn)
+        seeds = plan.seeds(seed)
         if head is not None:
             x = head.before(x)
         elif not drawn and draws_stack_in_rows(self.network, plan):
-            return lambda block: self._block_in_rows(x, plan, plan.draw_block(seed, block, self.sequence))
-        return lambda block: self._block(x, plan, head, seed, block)
+            return lambda block: self._block_in_rows(x, plan, plan.draw_block(seeds, block, self.sequence))
+        return lambda block: self._block(x, plan, head, seed, block, plan.draw_block(seeds, block, self.sequence))
 
     def _block_in_rows(self, x: Any, plan: Plan, noise: dict[Any, tf.Tensor]) -> tf.Tensor:
         """As `_block`, the draws one after another in the axis of the rows: large products, and nothing moved."""
@@ -162,13 +163,19 @@ class NetworkDraws(Draws):
         return tf.reshape(parameters, [DRAWS_PER_BLOCK, -1, *parameters.shape[1:]])
 
     def _block(
-        self, x: Any, plan: Plan, head: ConvolutionalHead | None, seed: tf.Tensor, block: tf.Tensor
+        self,
+        x: Any,
+        plan: Plan,
+        head: ConvolutionalHead | None,
+        seed: tf.Tensor,
+        block: tf.Tensor,
+        noise: dict[Any, Any],
     ) -> tf.Tensor:
         """Draws block * DRAWS_PER_BLOCK ..., all through the network at once: [DRAWS_PER_BLOCK, B, P']."""
         drawn = self.drawn(seed, block)
         variables = [variable for variable, _ in drawn]
         numbers = block * DRAWS_PER_BLOCK + tf.range(DRAWS_PER_BLOCK)
-        draws = (numbers, [values for _, values in drawn], plan.draw_block(seed, block, self.sequence))
+        draws = (numbers, [values for _, values in drawn], noise)
 
         def in_draw(compute):
             """`compute` of what follows a draw's number, values and noise, with these."""

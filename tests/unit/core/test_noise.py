@@ -205,16 +205,24 @@ def test_a_plan_remembers_what_each_layer_asks_for():
     marginal, coherent = plan_of(network, x), plan_of(network, x, "coherent")
     assert set(marginal.requests) == {(1, "outputs"), (2, "outputs")}
     assert set(coherent.requests) == {(1, "kernel"), (1, "bias"), (2, "kernel"), (2, "bias")}
-    assert marginal.draw_block(seed(), tf.constant(0))[1, "outputs"].shape == (noise.DRAWS_PER_BLOCK, 1, 2)
-    assert coherent.draw_block(seed(), tf.constant(0))[1, "kernel"].shape == (noise.DRAWS_PER_BLOCK, 3, 2)
+    assert marginal.draw_block(marginal.seeds(seed()), tf.constant(0))[1, "outputs"].shape == (
+        noise.DRAWS_PER_BLOCK,
+        1,
+        2,
+    )
+    assert coherent.draw_block(coherent.seeds(seed()), tf.constant(0))[1, "kernel"].shape == (
+        noise.DRAWS_PER_BLOCK,
+        3,
+        2,
+    )
 
 
 def test_blocks_are_fixed_by_their_number_and_all_draws_differ():
     network = keras.Sequential([keras.Input((3,)), DenseFlipout(2)])
     plan = plan_of(network, tf.ones([5, 3]))
-    first = plan.draw_block(seed(7), tf.constant(0))[1, "outputs"].numpy()
-    second = plan.draw_block(seed(7), tf.constant(1))[1, "outputs"].numpy()
-    np.testing.assert_array_equal(plan.draw_block(seed(7), tf.constant(0))[1, "outputs"], first)
+    first = plan.draw_block(plan.seeds(seed(7)), tf.constant(0))[1, "outputs"].numpy()
+    second = plan.draw_block(plan.seeds(seed(7)), tf.constant(1))[1, "outputs"].numpy()
+    np.testing.assert_array_equal(plan.draw_block(plan.seeds(seed(7)), tf.constant(0))[1, "outputs"], first)
     assert len(np.unique([first, second])) == first.size + second.size
 
 
@@ -360,7 +368,7 @@ def test_in_prediction_a_draw_is_of_one_member_by_its_number(coupling):
     plan = noise.Plan.of(layer, x, [layer], coupling)
     for block in (0, 1, 7):
         for number in (5, 6):  # no seed plays a part
-            drawn = plan.draw_block(seed(number), tf.constant(block))[0, noise.MEMBER]
+            drawn = plan.draw_block(plan.seeds(seed(number)), tf.constant(block))[0, noise.MEMBER]
             np.testing.assert_array_equal(drawn, (10 * block + np.arange(10)) % 3)
     with noise.noise_scope(plan.tape({(0, noise.MEMBER): tf.constant(2), (0, "w"): tf.constant(0.0)})):
         np.testing.assert_array_equal(layer(x), [2, 2, 2, 2])
