@@ -194,7 +194,7 @@ def test_draws_are_networks_with_one_mask_each(concrete):
     assert 2 <= len(np.unique(masks, axis=0)) <= 2**4  # four hidden units, in or out
 
 
-@pytest.mark.parametrize("concrete", [False, True])
+@pytest.mark.parametrize("concrete", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_saved_loaded_and_exported_they_answer_the_same(concrete, tmp_path):
     draws = fit(method_of(sequential(DenseFlipout), concrete=concrete, drop_inputs=True))
     expected = draws.predict_distribution(toy.X, 20)

@@ -406,7 +406,9 @@ def test_without_a_checkpoint_what_was_drawn_is_kept(ctrl_c_after):
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [({"num_leapfrog_steps": 7}, "num_leapfrog_steps: 7"), ({"seed": 4}, "seed"), ({"warmup": 31}, "warmup: 31"),
+    [({"num_leapfrog_steps": 7}, "num_leapfrog_steps: 7"),
+     pytest.param({"seed": 4}, "seed", marks=pytest.mark.slow),
+     pytest.param({"warmup": 31}, "warmup: 31", marks=pytest.mark.slow),
      ({"likelihood": tfbnn.likelihoods.Normal(scale=0.3)}, "prior of the likelihood|sampled variables")],
 )  # fmt: skip
 def test_a_checkpoint_of_another_problem_is_refused(change, told, tmp_path):

@@ -10,7 +10,7 @@ from tfbnn.core.checks import InvalidInput
 from tfbnn.recipes.method import METHODS
 
 QUICK = {"SWAG": {"start": 0.3}, "SGLD": {"burn_in": 0.3}, "SGHMC": {"burn_in": 0.3}}  # 3 epochs are enough then
-SLOW = ("HMC", "NUTS", "SGLD", "SWAG", "DeepEnsemble")  # their draws are exported in tests of their own
+SLOW = ("HMC", "NUTS", "SGLD", "SGHMC", "SWAG", "MonteCarloDropout", "DeepEnsemble")  # exported in tests of their own
 LIKELIHOODS = {"score": "Normal", "outcome": "Bernoulli"}
 
 

@@ -82,7 +82,7 @@ def test_each_draw_has_the_law_that_it_has_alone(sequence):
     assert scipy.stats.ks_2samp(*values).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("sequence", ["antithetic", "sobol"])
+@pytest.mark.parametrize("sequence", [pytest.param("antithetic", marks=pytest.mark.slow), "sobol"])
 def test_prefixes_agree_and_it_is_saved_and_exported(sequence, tmp_path):
     draws = model_of().posterior_draws(sequence)
     prediction = draws.predict_distribution(X, 32)
