@@ -50,7 +50,8 @@ def export_saved_model(
     (int32 scalars) too; `draws` as `sample`, and returns `parameters` [S, B, P'] of the likelihood. The first two
     return, for a regression, `mean`, `stddev`, `aleatoric_stddev`, `epistemic_stddev`, `lower`, `upper`, each [B, T]
     in units of y; for classes `probabilities` [B, K], `predicted_class` [B], and `predictive_entropy`,
-    `expected_entropy`, `mutual_information`, each [B] in nats. With `conformal` they return `conformal_lower` and
+    `expected_entropy`, `mutual_information`, each [B] in nats; for both `mc_error`, the standard error of `mean` or
+    `probabilities` for having S draws and no more, of their shape. With `conformal` they return `conformal_lower` and
     `conformal_upper` [B, T], or `prediction_set` [B, K], bool, too; with `decision` `uncertainty` [B], `abstain` [B],
     bool, and for a cost matrix `action` [B], and `sample` takes a float32 scalar more, `abstain_above`: the uncertainty
     above which it abstains in this request.
@@ -90,13 +91,15 @@ def export_saved_model(
         "coupling": one_of("coupling", coupling, COUPLINGS),
     }
     labels = _checked_labels(labels, draws.likelihood)
-    answers = Answers(draws.likelihood, check_level(level), labels, recalibration, conformal, decision)
+    sequence = getattr(draws, "sequence", "independent")
+    answers = Answers(draws.likelihood, check_level(level), labels, recalibration, conformal, decision, sequence)
     spec = _array_spec(draws, input_shape) if schema is None else schema.input_signature()
     encoder = None if schema is None else schema.encoder()
     about = {
         "model": {
             **settings,
             "num_draws": draws.num_draws,
+            "sequence": answers.sequence,
             "labels": labels,
             "likelihood": serialize_likelihood(draws.likelihood),
             **answers.settings(),

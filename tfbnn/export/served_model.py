@@ -104,7 +104,13 @@ class ServedModel:
         """The predictive distribution of rows x, from the signature `draws`."""
         chunks = self._chunks("draws", x, **self._scalars(num_samples, seed))
         parameters = np.concatenate([chunk["parameters"] for chunk in chunks], axis=1)
-        return Prediction(parameters, self.likelihood, self.about.get("inference"))
+        return Prediction(parameters, self.likelihood, self.about.get("inference", {}) | self._sequence)
+
+    @property
+    def _sequence(self) -> dict[str, str]:
+        """What draws that do not stand alone tell of themselves."""
+        sequence = self.about["model"].get("sequence", "independent")
+        return {} if sequence == "independent" else {"sequence": sequence}
 
     def _threshold(self, abstain_above: float | None) -> dict[str, tf.Tensor]:
         found = self.decision

@@ -91,7 +91,12 @@ def test_prefixes_agree_and_it_is_saved_and_exported(sequence, tmp_path):
     again = tfbnn.load_draws(tmp_path / "draws.keras")
     np.testing.assert_array_equal(again.predict_distribution(X, 32).parameters, prediction.parameters)
     served = tfbnn.load_saved_model(tfbnn.export_saved_model(draws, tmp_path / "model", num_samples=32))
-    np.testing.assert_allclose(served.predict(X)["probabilities"], prediction.probabilities, atol=1e-5)
+    answer = served.predict(X)
+    np.testing.assert_allclose(answer["probabilities"], prediction.probabilities, atol=1e-5)
+    np.testing.assert_allclose(answer["mc_error"], prediction.mc_error, rtol=1e-3)
+    np.testing.assert_allclose(served.predict_distribution(X, 32).mc_error, prediction.mc_error, rtol=1e-3)
+    as_if_alone = tfbnn.Prediction(prediction.parameters, prediction.likelihood).mc_error
+    assert np.allclose(answer["mc_error"], as_if_alone, rtol=1e-2) == (sequence == "sobol")  # twin
 
 
 def student(dtype, shape, name, trainable, add_variable_fn):
