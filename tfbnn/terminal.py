@@ -415,6 +415,10 @@ def print_outputs(settings: dict[str, Any]) -> None:
     out.print(_outputs_table(answers, share))
     out.print("[bold]Signature[/]  draws (rows, num_samples, seed)")
     out.print(_outputs_table(parameters, share))
+    if settings.get("until"):
+        taken = taken.replace("num_samples, seed", "seed, max_error")
+        told = "as sample, until no mc_error is above max_error"
+        out.print(f"[bold]Signature[/]  until ({taken}): {told}", soft_wrap=True)
 
 
 def _outputs_table(outputs: dict[str, str], share: str) -> rich.table.Table:

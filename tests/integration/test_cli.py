@@ -1038,6 +1038,7 @@ def test_describe_tells_inputs_outputs_recipe_and_scores(command, regression_run
         "epistemic_stddev",
         "hold the target with probability 90%",
         "mc_error",
+        "until (rows, seed, max_error)",
         "[num_samples, rows, parameters]",
         "mean radius",
         "mean_radius",

@@ -11,7 +11,7 @@ from tfbnn.likelihoods import Likelihood
 from tfbnn.prediction import decompose, mixture
 
 REGRESSION = ("mean", "lower", "upper", "stddev", "epistemic_stddev", "aleatoric_stddev")
-OF_DRAWS = ("mc_error", "num_samples")
+OF_DRAWS = ("mc_error",)
 CALIBRATED = ("conformal_lower", "conformal_upper", "prediction_set")
 DECIDED = ("action", "uncertainty", "abstain")
 CLASSES = ("predicted_class", "probabilities", "predictive_entropy", "mutual_information", "expected_entropy")
@@ -36,8 +36,8 @@ def outputs(
     Returns:
         Regression, each [B, T] in units of y: `mean`, `stddev`, `aleatoric_stddev`, `epistemic_stddev`, `lower`,
         `upper`. Classes: `probabilities` [B, K], `predicted_class` [B] (index), and `predictive_entropy`,
-        `expected_entropy`, `mutual_information`, each [B], nats. Both: `mc_error`, the standard error of `mean` [B, T] or
-        of `probabilities` [B, K] for having S draws and no more; NaN of one draw.
+        `expected_entropy`, `mutual_information`, each [B], nats. Both: `mc_error`, the standard error of `mean` [B, T]
+        or of `probabilities` [B, K] for having S draws and no more; NaN of one draw.
     """
     if likelihood.is_classifier:
         means, named = likelihood.class_probabilities(parameters), _of_classes(likelihood, parameters)

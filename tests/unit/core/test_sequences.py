@@ -148,6 +148,22 @@ def test_draws_are_made_until_the_error_is_reached(sequence, wanted, monkeypatch
     np.testing.assert_allclose(in_parts.parameters, enough.parameters, rtol=1e-4, atol=1e-4)
 
 
+def test_the_graph_is_traced_once_for_each_coupling(monkeypatch):
+    traces, apply_until = [], monte_carlo.NetworkDraws.apply_until
+
+    def told(self, *arguments):
+        traces.append(arguments[-1])
+        return apply_until(self, *arguments)
+
+    monkeypatch.setattr(monte_carlo.NetworkDraws, "apply_until", told)
+    model = model_of(4)
+    for rows, seed, wanted in ((3, 1, 0.1), (4, 2, 0.2), (20, 3, 0.05)):
+        model.predict_distribution(X[:rows], "auto", seed=seed, max_error=wanted)
+    assert traces == ["marginal"]
+    model.predict_distribution(X, "auto", coupling="coherent", max_error=0.1)
+    assert traces == ["marginal", "coherent"]
+
+
 def test_it_ends_where_no_number_of_draws_is_enough(monkeypatch):
     monkeypatch.setattr(monte_carlo, "MOST_SAMPLES", 35)
     assert model_of().predict_distribution(X, "auto", max_error=1e-9).num_samples == 35

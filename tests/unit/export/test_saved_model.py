@@ -92,7 +92,7 @@ def refuses(what: str):
 
 
 def test_the_signatures(exported):
-    assert set(exported[1].signatures) == {"serving_default", "sample", "draws"}
+    assert set(exported[1].signatures) == {"serving_default", "sample", "draws", "until"}
 
 
 def test_serving_default_takes_rows_alone(exported, on_columns):
