@@ -44,7 +44,7 @@ def exported(network, sequence, coupling, folder):
 
 def trace_of(path, network, signature="serving_default", **scalars):
     inputs = {"inputs": np.ones((ROWS, *network.input_shape[1:]), np.float32), **scalars}
-    return placement.traced_signature(path, inputs, signature)[1]
+    return placement.traced_signature(path, inputs, signature, num_gpus=0)[1]
 
 
 CASES = [(of_counts, "independent", "marginal"), (dense, "antithetic", "coherent"), (dense, "sobol", "coherent"),
@@ -60,7 +60,7 @@ def test_the_loop_needs_nothing_but_sizes_and_seeds_of_the_host(make, sequence, 
     if sequence == "antithetic":
         traces.append(trace_of(path, network, "until", **until))
     for trace in traces:
-        assert len(placement.elsewhere(trace, "GPU:0")) > 4  # all of them: this is a CPU
+        assert len(placement.elsewhere(trace, "GPU:0")) > 4  # all of them: on the CPU
         assert [copy for copy in placement.host_copies(trace) if copy.num_bytes > MOST_BYTES] == []
         assert {told.rpartition(" ")[2] for told in placement.without_gpu_kernel(trace)} <= ON_THE_HOST_ANYWAY
 

@@ -14,7 +14,10 @@ NEEDS_KERNELS = pytest.mark.skipif(not tf.test.is_built_with_cuda(), reason="thi
 
 def trace_of(body, num_cpus=1, device="CPU:0"):
     """Of ten turns of a loop, v <- body(v), v float32 [300, 300]."""
-    with tf.Graph().as_default(), tf1.Session(config=tf1.ConfigProto(device_count={"CPU": num_cpus})) as session:
+    with (
+        tf.Graph().as_default(),
+        tf1.Session(config=tf1.ConfigProto(device_count={"CPU": num_cpus, "GPU": 0})) as session,
+    ):
         with tf.device(device):
             start = tf1.placeholder(tf.float32, [300, 300])
             loop = tf1.while_loop(lambda i, v: i < 10, lambda i, v: (i + 1, body(v)), (tf.constant(0), start))
