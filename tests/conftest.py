@@ -18,6 +18,15 @@ def data_path() -> Path:
     return path
 
 
+def pytest_runtest_setup(item):
+    """A test marked `gpu` runs where there is a GPU, and says so where there is none."""
+    if item.get_closest_marker("gpu"):
+        import tensorflow as tf  # here: the variable above must be set before
+
+        if not tf.config.list_physical_devices("GPU"):
+            pytest.skip("no GPU is visible to TensorFlow")
+
+
 @pytest.fixture(autouse=True)
 def same_in_every_run():
     """Initial weights and noise without a seed of their own are the same in every run: a failure can be seen again."""

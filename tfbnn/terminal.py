@@ -285,6 +285,20 @@ def print_predictions(named: dict[str, Any], level: float, target: str | None = 
     else:
         out.print("mutual information: epistemic, from not knowing the weights; more data would remove it")
         out.print("expected entropy: aleatoric, noise of the classes; more data would not (both in nats)")
+    _print_mc_error(named)
+
+
+def _mc_errors(named: dict[str, Any]) -> dict[str, Any]:
+    return {name: values for name, values in named.items() if name.startswith("mc_error")}
+
+
+def _print_mc_error(named: dict[str, Any]) -> None:
+    """Tells the largest error of a mean, or of a probability, for having no more draws than there were."""
+    errors = list(_mc_errors(named).values())
+    if not errors or np.isnan(largest := np.max(errors)):
+        return
+    of = "means" if "lower" in named else "probabilities"
+    out.print(f"standard error of the {of}, for having no more draws of the weights: {largest:.2g} or less")
 
 
 def _share(level: float, counts: bool) -> str:
@@ -295,7 +309,8 @@ def _share(level: float, counts: bool) -> str:
 def _for_terminal(named: dict[str, Any]) -> dict[str, Any]:
     """Headings of short lines, and no more columns than 80 characters hold; a CSV has them all."""
     probabilities = {name: values for name, values in named.items() if name.startswith("probability_")}
-    others = {name: values for name, values in named.items() if name not in {*probabilities, "predictive_entropy"}}
+    left_out = {*probabilities, "predictive_entropy", *_mc_errors(named)}
+    others = {name: values for name, values in named.items() if name not in left_out}
     if len(probabilities) > MAX_PROBABILITIES_SHOWN:
         probabilities = {"probability": functools.reduce(np.maximum, probabilities.values())}
     others = _sets_and_referrals_in_words(others)
@@ -324,9 +339,11 @@ def _heading(name: str) -> str:
 def print_model(path: Path, settings: dict[str, Any]) -> None:
     """Prints how a SavedModel answers."""
     out.print(f"[bold]SavedModel[/]  {escape(str(path))}", soft_wrap=True)
+    sequence = settings.get("sequence", "independent")
     out.print(
         f"answers with the average over S = {settings['num_samples']} draws of the weights "
-        f"(seed {settings['seed']}, {settings['coupling']} coupling)",
+        f"(seed {settings['seed']}, {settings['coupling']} coupling"
+        f"{'' if sequence == 'independent' else f', {sequence}'})",
         soft_wrap=True,
     )
     kind = settings["likelihood"]["class_name"]
@@ -361,6 +378,10 @@ _OF_NUMBERS = {
     "epistemic_stddev": "its part from not knowing the weights",
     "aleatoric_stddev": "its part from noise of the target",
 }
+_OF_DRAWS = {
+    True: {"mc_error": "standard error of the probabilities, from having S draws and no more"},
+    False: {"mc_error": "standard error of the mean, from having S draws and no more"},
+}
 _OF_CONFORMAL = {
     True: {"prediction_set": "whether each class is told; the true one is with probability {share}"},
     False: {"conformal_lower, conformal_upper": "hold the target with probability {share}, whatever the model"},
@@ -381,7 +402,8 @@ def print_outputs(settings: dict[str, Any]) -> None:
     from tfbnn import likelihoods
 
     likelihood = likelihoods.deserialize(settings["likelihood"])
-    answers = _OF_CLASSES if likelihood.is_classifier else _OF_NUMBERS
+    answers = dict(_OF_CLASSES if likelihood.is_classifier else _OF_NUMBERS)
+    answers |= _OF_DRAWS[likelihood.is_classifier] if "sequence" in settings else {}  # versions before told neither
     decision = settings.get("decision") or {}
     answers |= _OF_CONFORMAL[likelihood.is_classifier] if settings.get("conformal") else {}
     answers |= _OF_COSTS if decision.get("class_name") == "CostMatrix" else {}
@@ -393,6 +415,10 @@ def print_outputs(settings: dict[str, Any]) -> None:
     out.print(_outputs_table(answers, share))
     out.print("[bold]Signature[/]  draws (rows, num_samples, seed)")
     out.print(_outputs_table(parameters, share))
+    if settings.get("until"):
+        taken = taken.replace("num_samples, seed", "seed, max_error")
+        told = "as sample, until no mc_error is above max_error"
+        out.print(f"[bold]Signature[/]  until ({taken}): {told}", soft_wrap=True)
 
 
 def _outputs_table(outputs: dict[str, str], share: str) -> rich.table.Table:

@@ -740,7 +740,7 @@ def predictions(command, model, rows: pd.DataFrame, *options) -> pd.DataFrame:
     return pd.read_csv(command.folder / "answers.csv")
 
 
-ANSWERS = ["mean", "lower", "upper", "stddev", "epistemic_stddev", "aleatoric_stddev"]
+ANSWERS = ["mean", "lower", "upper", "stddev", "epistemic_stddev", "aleatoric_stddev", "mc_error"]
 
 
 def test_predictions_on_the_terminal(command, model, asked):
@@ -754,12 +754,15 @@ def test_predictions_on_the_terminal(command, model, asked):
     assert len(rows) == 10
     means = tfbnn.load_saved_model(model).predict(asked)["mean"][:10, 0]
     np.testing.assert_allclose([float(row[2]) for row in rows], means, atol=0.05)
+    error = tfbnn.load_saved_model(model).predict(asked)["mc_error"].max()
+    assert f"standard error of the means, for having no more draws of the weights: {error:.2g} or less" in out
 
 
 def test_classes_on_the_terminal(command, three_class_run, asked):
     out = command.succeeds("predict", three_class_run.path, "rows.csv")
     for word in ("P of", "predicted", "mutual information: epistemic", "expected entropy: aleatoric"):
         assert word in out
+    assert "standard error of the probabilities" in out
 
 
 def test_what_is_in_one_unit_is_printed_with_one_precision(capsys):
@@ -944,7 +947,7 @@ def test_bad_options_of_predict_are_refused(command, model, asked, options, part
 def test_overwrite_replaces(command, model, asked):
     (command.folder / "answers.csv").write_text("old")
     command.succeeds("predict", model, "rows.csv", "-o", "answers.csv", "--overwrite")
-    assert list(pd.read_csv(command.folder / "answers.csv"))[-1] == "aleatoric_stddev"
+    assert list(pd.read_csv(command.folder / "answers.csv"))[-1] == "mc_error"
 
 
 # --- a model that is none ---------------------------------------------------------------------------------------------
@@ -1034,6 +1037,8 @@ def test_describe_tells_inputs_outputs_recipe_and_scores(command, regression_run
         "serving_default (rows)",
         "epistemic_stddev",
         "hold the target with probability 90%",
+        "mc_error",
+        "until (rows, seed, max_error)",
         "[num_samples, rows, parameters]",
         "mean radius",
         "mean_radius",

@@ -360,12 +360,12 @@ def test_two_targets_are_not_mixed_up():
 @pytest.mark.parametrize(
     ("likelihood", "expected"),
     [
-        ("Normal", ["mean", "stddev", "aleatoric_stddev", "epistemic_stddev", "lower", "upper"]),
+        ("Normal", ["mean", "stddev", "aleatoric_stddev", "epistemic_stddev", "lower", "upper", "mc_error"]),
         (
             "Normal of two",
             [
                 f"{name}_{t}"
-                for name in ("mean", "stddev", "aleatoric_stddev", "epistemic_stddev", "lower", "upper")
+                for name in ("mean", "stddev", "aleatoric_stddev", "epistemic_stddev", "lower", "upper", "mc_error")
                 for t in (0, 1)
             ],
         ),
@@ -378,6 +378,8 @@ def test_two_targets_are_not_mixed_up():
                 "predictive_entropy",
                 "expected_entropy",
                 "mutual_information",
+                "mc_error_0",
+                "mc_error_1",
             ],
         ),
         (
@@ -390,6 +392,9 @@ def test_two_targets_are_not_mixed_up():
                 "predictive_entropy",
                 "expected_entropy",
                 "mutual_information",
+                "mc_error_0",
+                "mc_error_1",
+                "mc_error_2",
             ],
         ),
     ],

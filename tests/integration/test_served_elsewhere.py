@@ -38,8 +38,9 @@ loaded = tf.saved_model.load(folder)
 inputs = {name: tf.constant(values) for name, values in np.load(rows, allow_pickle=True).items()}
 scalars = {"num_samples": tf.constant(13), "seed": tf.constant(5)}
 found = {f"serving_default/{name}": value for name, value in loaded.signatures["serving_default"](**inputs).items()}
-for signature in ("sample", "draws"):
-    outputs = loaded.signatures[signature](**inputs, **scalars)
+until = {"seed": tf.constant(5), "max_error": tf.constant(0.5)}
+for signature, numbers in (("sample", scalars), ("draws", scalars), ("until", until)):
+    outputs = loaded.signatures[signature](**inputs, **numbers)
     found.update({f"{signature}/{name}": value for name, value in outputs.items()})
 np.savez(answers, **{name: value.numpy() for name, value in found.items()})
 assert not [name for name in sys.modules if name.split(".")[0] in ABSENT]
@@ -151,7 +152,12 @@ def test_draws_elsewhere_are_those_of_the_trained_model_to_the_last_bit(run, els
 
 
 def test_every_output_elsewhere_is_that_of_this_process_to_the_last_bit(served, elsewhere):
-    for signature, scalars in (("serving_default", {}), ("sample", {"num_samples": 13, "seed": 5})):
+    asked = {
+        "serving_default": {},
+        "sample": {"num_samples": 13, "seed": 5},
+        "until": {"num_samples": "auto", "seed": 5, "max_error": 0.5},
+    }
+    for signature, scalars in asked.items():
         for name, values in served.predict(questions(), **scalars).items():
             there = elsewhere[f"{signature}/{name}"]
             if there.dtype == object:

@@ -28,8 +28,14 @@ def antithetic_bits(half: tf.Tensor) -> tf.Tensor:
 
     Reference: Hammersley & Morton 1956.
     """
+    half = _on_device(half)
     both = tf.stack([half, tf.bitwise.invert(half)], axis=1)
-    return tf.reshape(both, [-1, *half.shape[1:]])
+    return tf.bitcast(tf.reshape(both, [-1, *half.shape[1:]]), tf.int32)
+
+
+def _on_device(bits: tf.Tensor) -> tf.Tensor:
+    """int32 -> uint32: TensorFlow's GPU kernels that stack, slice, reshape or multiply int32 do it on the host."""
+    return tf.bitcast(bits, tf.uint32)
 
 
 def sobol_bits(numbers: tf.Tensor, first: int, shape: Sequence[int], shift: tf.Tensor) -> tf.Tensor:
@@ -50,13 +56,15 @@ def sobol_bits(numbers: tf.Tensor, first: int, shape: Sequence[int], shift: tf.T
     Reference: Sobol 1967; Joe & Kuo 2008; Owen 1995 on randomised points (a digital shift is the simplest).
     """
     size = math.prod(shape)
-    directions = tf.constant(direction_numbers(MOST_DIMENSIONS)[:, first : first + size])
+    directions = tf.constant(direction_numbers(MOST_DIMENSIONS)[:, first : first + size].view(np.uint32))
+    numbers = _on_device(numbers)
     gray = tf.bitwise.bitwise_xor(numbers, tf.bitwise.right_shift(numbers, 1))
-    bits = tf.zeros([numbers.shape[0], size], tf.int32)
+    bits = tf.zeros([numbers.shape[0], size], tf.uint32)
     for k in range(LOG_POINTS):
         has_bit = tf.bitwise.bitwise_and(tf.bitwise.right_shift(gray, k), 1)
         bits = tf.bitwise.bitwise_xor(bits, has_bit[:, tf.newaxis] * directions[k])
-    return tf.bitwise.bitwise_xor(tf.reshape(bits, [-1, *shape]), shift)
+    turned = tf.bitwise.bitwise_xor(tf.reshape(bits, [-1, *shape]), _on_device(shift))
+    return tf.bitcast(turned, tf.int32)
 
 
 @functools.cache

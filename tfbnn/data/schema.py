@@ -25,7 +25,7 @@ from tfbnn.data.columns import (
 )
 
 SCALINGS = ("each", "together", "none")
-RESERVED = ("num_samples", "seed")  # scalar inputs that a served model has beside its columns
+RESERVED = ("num_samples", "seed", "max_error", "abstain_above")  # scalar inputs of a served model, beside its columns
 
 
 @dataclasses.dataclass(frozen=True)

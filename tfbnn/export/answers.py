@@ -25,6 +25,7 @@ class Answers:
         recalibration: of the parameters, a fitted `tfbnn.calibration.Recalibration`.
         conformal: a fitted `tfbnn.calibration.Conformal`.
         decision: a `tfbnn.decision.Decision`.
+        sequence: how the draws go together, of `tfbnn.core.sequences`.
 
     Raises:
         InvalidInput: where one of them does not fit the likelihood, or is not fitted.
@@ -36,6 +37,7 @@ class Answers:
     recalibration: calibration.Recalibration | None = None
     conformal: calibration.Conformal | None = None
     decision: decision.Decision | None = None
+    sequence: str = "independent"
 
     def __post_init__(self) -> None:
         if self.recalibration is not None:
@@ -59,7 +61,7 @@ class Answers:
             parameters: [S, B, P'].
             abstain_above: uncertainty above which a row is referred; None: the decision's own.
         """
-        named = summary.outputs(self.likelihood, parameters, self.level)
+        named = summary.outputs(self.likelihood, parameters, self.level, self.sequence)
         told = {} if self.conformal is None else self.conformal.outputs(named)
         decided = {} if self.decision is None else self.decision.outputs(named, abstain_above)
         return self._with_labels({**named, **told, **decided})

@@ -18,13 +18,15 @@ from tfbnn.core.noise import COUPLINGS, check_seed
 from tfbnn.export.answers import Answers
 from tfbnn.export.versions import WrittenWhole
 from tfbnn.likelihoods import serialize as serialize_likelihood
-from tfbnn.prediction.monte_carlo import DEFAULT_SAMPLES
+from tfbnn.prediction.monte_carlo import DEFAULT_SAMPLES, MOST_SAMPLES, knows_when_to_end
 from tfbnn.prediction.prediction import check_level
 
 EXTRA = "assets.extra"
 PACKAGES = ("tfbnn", "tensorflow", "tensorflow-probability", "keras", "numpy", "pandas", "scikit-learn")
 
-_SCALARS = (tf.TensorSpec([], tf.int32, name="num_samples"), tf.TensorSpec([], tf.int32, name="seed"))
+_SEED = tf.TensorSpec([], tf.int32, name="seed")
+_SCALARS = (tf.TensorSpec([], tf.int32, name="num_samples"), _SEED)
+_MAX_ERROR = tf.TensorSpec([], tf.float32, name="max_error")
 _ABSTAIN_ABOVE = tf.TensorSpec([], tf.float32, name="abstain_above")
 
 
@@ -46,14 +48,16 @@ def export_saved_model(
 ) -> str:
     """Writes a SavedModel with the Monte Carlo average inside its graph, for TF Serving or `tf.saved_model.load`.
 
-    Signatures: `serving_default` takes rows only, S and seed are fixed; `sample` takes `num_samples` and `seed`
-    (int32 scalars) too; `draws` as `sample`, and returns `parameters` [S, B, P'] of the likelihood. The first two
-    return, for a regression, `mean`, `stddev`, `aleatoric_stddev`, `epistemic_stddev`, `lower`, `upper`, each [B, T]
-    in units of y; for classes `probabilities` [B, K], `predicted_class` [B], and `predictive_entropy`,
-    `expected_entropy`, `mutual_information`, each [B] in nats. With `conformal` they return `conformal_lower` and
-    `conformal_upper` [B, T], or `prediction_set` [B, K], bool, too; with `decision` `uncertainty` [B], `abstain` [B],
-    bool, and for a cost matrix `action` [B], and `sample` takes a float32 scalar more, `abstain_above`: the uncertainty
-    above which it abstains in this request.
+    Signatures: `serving_default` takes rows only, S and seed are fixed; `sample` takes `num_samples` and `seed` (int32
+    scalars) too; `draws` as `sample`, and returns `parameters` [S, B, P'] of the likelihood; `until`, of endless draws,
+    takes `seed` and `max_error` (float32 scalar): it draws until no row's `mc_error` is above that, 20 times at least
+    and 10,000 at most, and returns `num_samples` too. All but `draws` return, for a regression, `mean`, `stddev`,
+    `aleatoric_stddev`, `epistemic_stddev`, `lower`, `upper`, each [B, T] in units of y; for classes `probabilities` [B,
+    K], `predicted_class` [B], and `predictive_entropy`, `expected_entropy`, `mutual_information`, each [B] in nats; for
+    both `mc_error`, the standard error of `mean` or `probabilities` for having S draws and no more, of their shape.
+    With `conformal` they return `conformal_lower` and `conformal_upper` [B, T], or `prediction_set` [B, K], bool, too;
+    with `decision` `uncertainty` [B], `abstain` [B], bool, and for a cost matrix `action` [B], and `sample` and `until`
+    take a float32 scalar more, `abstain_above`: the uncertainty above which it abstains in this request.
 
     Args:
         model_or_draws: a `BayesianModel`, or the `Draws` of any inference method.
@@ -90,13 +94,16 @@ def export_saved_model(
         "coupling": one_of("coupling", coupling, COUPLINGS),
     }
     labels = _checked_labels(labels, draws.likelihood)
-    answers = Answers(draws.likelihood, check_level(level), labels, recalibration, conformal, decision)
+    sequence = getattr(draws, "sequence", "independent")
+    answers = Answers(draws.likelihood, check_level(level), labels, recalibration, conformal, decision, sequence)
     spec = _array_spec(draws, input_shape) if schema is None else schema.input_signature()
     encoder = None if schema is None else schema.encoder()
     about = {
         "model": {
             **settings,
             "num_draws": draws.num_draws,
+            "sequence": answers.sequence,
+            "until": knows_when_to_end(draws),
             "labels": labels,
             "likelihood": serialize_likelihood(draws.likelihood),
             **answers.settings(),
@@ -169,12 +176,20 @@ def _checked_shape(input_shape: Any) -> list[int]:
 def _write_graphs(
     folder: Path, draws: Draws, encoder: Any, spec: Any, settings: Mapping[str, Any], answers: Answers
 ) -> None:
+    coupling = settings["coupling"]
+
+    def encoded(inputs):
+        return inputs if encoder is None else encoder(inputs)
+
     def parameters(inputs, num_samples, seed):
-        x = inputs if encoder is None else encoder(inputs)
-        return answers.parameters(draws.apply(x, seed, 0, num_samples, settings["coupling"]))
+        return answers.parameters(draws.apply(encoded(inputs), seed, 0, num_samples, coupling))
 
     def sample(inputs, num_samples, seed, *abstain_above):
         return answers.outputs(parameters(inputs, num_samples, seed), *abstain_above)
+
+    def until(inputs, seed, max_error, *abstain_above):
+        found = draws.apply_until(encoded(inputs), seed, max_error, MOST_SAMPLES, coupling, answers.parameters)
+        return {**answers.outputs(found, *abstain_above), "num_samples": tf.shape(found)[0]}
 
     def serving_default(inputs):
         return sample(inputs, settings["num_samples"], settings["seed"])
@@ -184,8 +199,11 @@ def _write_graphs(
     if encoder is not None:
         archive.track(encoder)
     archive.add_endpoint("serving_default", serving_default, [spec])
-    archive.add_endpoint("sample", sample, [spec, *_SCALARS, *(() if answers.decision is None else (_ABSTAIN_ABOVE,))])
+    of_decision = () if answers.decision is None else (_ABSTAIN_ABOVE,)
+    archive.add_endpoint("sample", sample, [spec, *_SCALARS, *of_decision])
     archive.add_endpoint("draws", _named("parameters", parameters), [spec, *_SCALARS])
+    if knows_when_to_end(draws):
+        archive.add_endpoint("until", until, [spec, _SEED, _MAX_ERROR, *of_decision])
     # Custom gradients would be stored as functions: those of the scales are for training, nothing here follows them.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(str(folder), options, verbose=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tfbnn.data.schema import Schema
 from tfbnn.export.saved_model import EXTRA
 from tfbnn.export.versions import newest_version
 from tfbnn.prediction import Prediction
-from tfbnn.prediction.monte_carlo import ROWS_PER_CALL
+from tfbnn.prediction.monte_carlo import ROWS_PER_CALL, check_auto
 from tfbnn.prediction.summary import in_order
 from tfbnn.training.arrays import as_arrays
 
@@ -80,31 +80,53 @@ class ServedModel:
         return decision.deserialize(self.about["model"].get("decision"))
 
     def predict(
-        self, x: Any, num_samples: int | None = None, seed: int | None = None, abstain_above: float | None = None
+        self,
+        x: Any,
+        num_samples: int | str | None = None,
+        seed: int | None = None,
+        abstain_above: float | None = None,
+        max_error: float | None = None,
     ) -> dict[str, np.ndarray]:
         """The named outputs for rows x.
 
         Args:
             x: a DataFrame, or mapping of columns, for a model with a schema; else an array [B, ...].
-            num_samples, seed: None: as fixed at export (signature `serving_default`); else signature `sample`.
+            num_samples, seed: None: as fixed at export (signature `serving_default`); else signature `sample`. Samples
+                "auto": until no row's `mc_error` is above `max_error` (signature `until`).
             abstain_above: uncertainty above which a row is referred; None: as fixed at export.
+            max_error: of "auto", in units of y or of probability.
 
         Returns:
-            Name -> array, as `export_saved_model` says.
+            Name -> array, as `export_saved_model` says; of "auto" also `num_samples`, a whole number.
 
         Raises:
-            InvalidInput: for missing columns, zero rows, values that cannot be read, num_samples below 1, or
-                `abstain_above` for a model that always answers.
+            InvalidInput: for missing columns, zero rows, values that cannot be read, num_samples below 1,
+                `abstain_above` for a model that always answers, or "auto" for one whose draws end.
         """
+        check_auto(num_samples, max_error)
         if num_samples is None and seed is None and abstain_above is None:
             return self._run("serving_default", x)
-        return self._run("sample", x, **self._scalars(num_samples, seed), **self._threshold(abstain_above))
+        threshold = self._threshold(abstain_above)
+        if num_samples != "auto":
+            return self._run("sample", x, **self._scalars(num_samples, seed), **threshold)
+        return self._until(x, seed, max_error, threshold)
 
-    def predict_distribution(self, x: Any, num_samples: int | None = None, seed: int | None = None) -> Prediction:
-        """The predictive distribution of rows x, from the signature `draws`."""
+    def predict_distribution(
+        self, x: Any, num_samples: int | str | None = None, seed: int | None = None, max_error: float | None = None
+    ) -> Prediction:
+        """The predictive distribution of rows x, from the signature `draws`; arguments are those of `predict`."""
+        check_auto(num_samples, max_error)
+        if num_samples == "auto":
+            num_samples = int(self._until(x, seed, max_error, self._threshold(None))["num_samples"])
         chunks = self._chunks("draws", x, **self._scalars(num_samples, seed))
         parameters = np.concatenate([chunk["parameters"] for chunk in chunks], axis=1)
-        return Prediction(parameters, self.likelihood, self.about.get("inference"))
+        return Prediction(parameters, self.likelihood, self.about.get("inference", {}) | self._sequence)
+
+    @property
+    def _sequence(self) -> dict[str, str]:
+        """What draws that do not stand alone tell of themselves."""
+        sequence = self.about["model"].get("sequence", "independent")
+        return {} if sequence == "independent" else {"sequence": sequence}
 
     def _threshold(self, abstain_above: float | None) -> dict[str, tf.Tensor]:
         found = self.decision
@@ -115,18 +137,35 @@ class ServedModel:
         threshold = found.threshold if abstain_above is None else finite_number("abstain_above", abstain_above)
         return {"abstain_above": tf.constant(threshold, tf.float32)}
 
-    def _scalars(self, num_samples: int | None, seed: int | None) -> dict[str, tf.Tensor]:
+    def _until(
+        self, x: Any, seed: int | None, max_error: Any, threshold: Mapping[str, tf.Tensor]
+    ) -> dict[str, np.ndarray]:
+        """Answers by as many draws as the chunk of rows needs that needs most."""
+        if "until" not in self.signatures:
+            expected = "a number, as this model has no signature `until`: its draws end, or it is of an earlier version"
+            raise invalid("num_samples", expected, "auto")
+        limit = tf.constant(max_error, tf.float32)
+        chunks = list(self._chunks("until", x, seed=self._seed(seed), max_error=limit, **threshold))
+        counts = [int(chunk.pop("num_samples")) for chunk in chunks]
+        if len(set(counts)) == 1:
+            answer = _joined(chunks)
+        else:
+            answer = self._run("sample", x, **self._scalars(max(counts), seed), **threshold)
+        return answer | {"num_samples": np.array(max(counts), np.int32)}
+
+    def _seed(self, seed: int | None) -> tf.Tensor:
+        return tf.constant(check_seed("seed", self.about["model"]["seed"] if seed is None else seed))
+
+    def _scalars(self, num_samples: Any, seed: int | None) -> dict[str, tf.Tensor]:
         settings = self.about["model"]
         num_samples = positive_integer("num_samples", settings["num_samples"] if num_samples is None else num_samples)
         most = settings.get("num_draws")
         if most is not None and num_samples > most:
             raise invalid("num_samples", f"at most {most}, the draws that this model holds", num_samples)
-        seed = check_seed("seed", settings["seed"] if seed is None else seed)
-        return {"num_samples": tf.constant(num_samples), "seed": tf.constant(seed)}
+        return {"num_samples": tf.constant(num_samples), "seed": self._seed(seed)}
 
     def _run(self, signature: str, x: Any, **scalars: tf.Tensor) -> dict[str, np.ndarray]:
-        chunks = list(self._chunks(signature, x, **scalars))
-        return in_order({name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]})
+        return _joined(list(self._chunks(signature, x, **scalars)))
 
     def _chunks(self, signature: str, x: Any, **scalars: tf.Tensor) -> Iterator[dict[str, np.ndarray]]:
         fn = self._loaded.signatures[signature]
@@ -146,6 +185,10 @@ class ServedModel:
         if array.ndim != len(spec.shape) or not spec.shape[1:].is_compatible_with(array.shape[1:]) or not len(array):
             raise invalid("x", f"an array of shape {['B', *spec.shape[1:]]} with one row or more", list(array.shape))
         return {"inputs": array}
+
+
+def _joined(chunks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return in_order({name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]})
 
 
 def _decoded(values: np.ndarray) -> np.ndarray:

@@ -45,6 +45,32 @@ def mean_over_draws(values: tf.Tensor) -> tf.Tensor:
     return values[0] + tf.reduce_mean(values - values[0], axis=0)
 
 
+def mc_error(means: tf.Tensor, sequence: str = "independent") -> tf.Tensor:
+    """Standard error of (1/S) sum_s mean_s for having S draws and no more: sqrt(sum_i (m_i - m)^2 / (n (n - 1))).
+
+    The m_i are the n parts of the draws that are independent of one another.
+
+    Args:
+        means: of each draw, [S, ...].
+        sequence: how the draws go together, of `tfbnn.core.sequences`. Of "sobol" the error is what independent draws
+            would have, which is more than theirs.
+
+    Returns:
+        [...], in units of the means; NaN where there are fewer than two independent parts.
+    """
+    parts = independent_parts(means, sequence)
+    n = tf.cast(tf.shape(parts)[0], parts.dtype)
+    return tf.sqrt(tf.math.reduce_variance(parts - parts[:1], axis=0) / (n - 1.0))
+
+
+def independent_parts(means: tf.Tensor, sequence: str) -> tf.Tensor:
+    """Of draws [S, ...], the first of which has an even number, what is independent: antithetic ones come in pairs."""
+    if sequence != "antithetic":
+        return means
+    second = means[1::2]
+    return 0.5 * (means[::2][: tf.shape(second)[0]] + second)
+
+
 class Entropies(NamedTuple):
     """Entropies of the predicted class, each [B], nats; predictive = expected + mutual information."""
 

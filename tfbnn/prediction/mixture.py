@@ -58,7 +58,8 @@ def _bisect_counts(
 
     def halve(lower, upper):
         middle = tf.floor(0.5 * (lower + upper))
-        below = tf.ensure_shape(cdf(likelihood, parameters, middle) < q, lower.shape)  # betainc forgets it
+        share = tf.ensure_shape(cdf(likelihood, parameters, middle), lower.shape)  # betainc forgets it
+        below = share < q  # of a bool, on a GPU, ensure_shape goes through the host
         return tf.where(below, middle, lower), tf.where(below, upper, middle)
 
     def apart(lower, upper):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from tfbnn.core.serialization import register
 from tfbnn.core.traversal import chain, sublayers
 from tfbnn.layers.convolution import Convolution
 from tfbnn.layers.variational import Variational
+from tfbnn.prediction import decompose
 from tfbnn.prediction.convolutions import ConvolutionalHead
 from tfbnn.prediction.prediction import Prediction
 
@@ -72,47 +72,42 @@ class NetworkDraws(Draws):
         draws.set_shape([None, keras.tree.flatten(x)[0].shape[0], self.likelihood.num_parameters])
         return draws
 
-    def apply_until(self, x, seed, max_error, at_most, coupling="marginal"):
+    def apply_until(self, x, seed, max_error, at_most, coupling="marginal", of=None):
         """As `apply`, of draws 0, 1, ... until the standard error of the mean is `max_error` or less for every row.
 
         Args:
             x, seed, coupling: of `apply`.
-            max_error: float32 scalar, in units of the likelihood's mean.
+            max_error: float32 scalar above 0, in units of the likelihood's mean.
             at_most: int32 scalar, draws after which it ends in any case; it makes 20 at least, if it may.
+            of: parameters [n, B, P'] of n draws -> those that are answered with (a recalibration); None: as drawn.
 
         Returns:
-            float32 [S, B, P'].
+            float32 [S, B, P'], what `of` made of them.
         """
         at_most = tf.cast(at_most, tf.int32)
-        make_block, last = self._make_block(x, seed_pair(seed), coupling), (at_most - 1) // DRAWS_PER_BLOCK
-        shape = self.likelihood.mean(make_block(0)).shape[1:]
+        with tf.control_dependencies([_assert_error(max_error)]):
+            max_error, last = tf.identity(max_error), (at_most - 1) // DRAWS_PER_BLOCK
+        make_block = self._make_block(x, seed_pair(seed), coupling)
+        num_rows = keras.tree.flatten(x)[0].shape[0]
+        of_mean = self.likelihood.mean(tf.zeros([1, 1, self.likelihood.num_parameters])).shape[-1]
 
         def goes_on(block, _, count, mean, squares):
             error = tf.sqrt(tf.reduce_max(squares) / (count * tf.maximum(count - 1.0, 1.0)))
             return (block <= last) & ((block < BLOCKS_BEFORE_ERROR) | (error > max_error))
 
         def step(block, results, count, mean, squares):
-            draws = make_block(block)
-            values = self._independent(self.likelihood.mean(draws))
+            draws = make_block(block) if of is None else of(make_block(block))
+            values = decompose.independent_parts(self.likelihood.mean(draws), self.sequence)
             return block + 1, results.write(block, draws), *moments_with(count, mean, squares, values)
 
         results = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
-        rows = tf.shape(keras.tree.flatten(x)[0])[0]
-        zeros = tf.zeros([rows, *shape[1:]])
-        invariants = (
-            tf.TensorShape([]),
-            tf.TensorShape(None),
-            tf.TensorShape([]),
-            *[tf.TensorShape([None, *shape[1:]])] * 2,
-        )
+        zeros = tf.zeros([tf.shape(keras.tree.flatten(x)[0])[0], of_mean])
+        of_moments = tf.TensorShape([num_rows, of_mean])
+        invariants = (tf.TensorShape([]), tf.TensorShape(None), tf.TensorShape([]), of_moments, of_moments)
         begin = (tf.constant(0), results, tf.constant(0.0), zeros, zeros)
-        return tf.while_loop(goes_on, step, begin, invariants, parallel_iterations=1)[1].concat()[:at_most]
-
-    def _independent(self, means: tf.Tensor) -> tf.Tensor:
-        """[n, ...] of draws -> of what is independent: antithetic ones come in pairs."""
-        if self.sequence != "antithetic":
-            return means
-        return tf.reduce_mean(tf.reshape(means, [DRAWS_PER_BLOCK // 2, 2, *tf.unstack(tf.shape(means)[1:])]), axis=1)
+        draws = tf.while_loop(goes_on, step, begin, invariants, parallel_iterations=1)[1].concat()[:at_most]
+        draws.set_shape([None, num_rows, self.likelihood.num_parameters])
+        return draws
 
     def predict_distribution(
         self,
@@ -225,6 +220,10 @@ def _assert_positive(count: tf.Tensor) -> tf.Operation:
     return tf.debugging.assert_positive(count, "num_samples, the draws to average over, must be 1 or more")
 
 
+def _assert_error(max_error: tf.Tensor) -> tf.Operation:
+    return tf.debugging.assert_positive(max_error, "max_error, the standard error to reach, must be a number above 0")
+
+
 def _map_blocks(make_block: Any, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
     """Concatenates make_block(first) ... make_block(last), one after another."""
     results = tf.TensorArray(tf.float32, size=last - first + 1, infer_shape=False)
@@ -272,11 +271,9 @@ def predict_distribution(
     Raises:
         InvalidInput: for arguments out of range, or more draws than a finite set has.
     """
-    if (num_samples == "auto") != (max_error is not None):
-        raise invalid("max_error", "a number with num_samples='auto', and none else", max_error)
+    check_auto(num_samples, max_error)
     if num_samples == "auto":
         _refuse_few_draws(draws)
-        positive_number("max_error", max_error)
         count = None
     else:
         count = _number_of_draws(draws, num_samples)
@@ -287,12 +284,12 @@ def predict_distribution(
     if num_rows == 0:
         raise invalid("x", "one row or more", "0 rows")
     _check_shapes(draws, x)
-    apply, seed = _compiled(draws, x, coupling), tf.constant(seed)
-    parts = [_rows(x, i) for i in range(0, num_rows, ROWS_PER_CALL)]
+    seed, parts = tf.constant(seed), [_rows(x, i) for i in range(0, num_rows, ROWS_PER_CALL)]
     if count is None:
-        until = tf.function(functools.partial(draws.apply_until, coupling=coupling), autograph=False)
-        chunks = _of_as_many_draws(apply, seed, parts, [until(x, seed, max_error, MOST_SAMPLES) for x in parts])
+        until, limits = _compiled_until(draws, x, coupling), (tf.constant(max_error), tf.constant(MOST_SAMPLES))
+        chunks = _of_as_many_draws(draws, seed, coupling, parts, [until(x, seed, *limits) for x in parts])
     else:
+        apply = _compiled(draws, x, coupling)
         chunks = [apply(x, seed, tf.constant(0), tf.constant(count)).numpy() for x in parts]
     parameters = np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0]
     told = {"sequence": draws.sequence} if getattr(draws, "sequence", "independent") != "independent" else {}
@@ -365,21 +362,36 @@ def _number_of_draws(draws: Draws, num_samples: Any) -> int:
     return count
 
 
+def check_auto(num_samples: Any, max_error: Any) -> None:
+    """Raises unless there is an error to reach where the number of draws is "auto", and there alone."""
+    if (num_samples == "auto") != (max_error is not None):
+        raise invalid("max_error", "a number with num_samples='auto', and none else", max_error)
+    if max_error is not None:
+        positive_number("max_error", max_error)
+
+
+def knows_when_to_end(draws: Draws) -> bool:
+    """Whether `num_samples="auto"` can be asked: of draws in a loop of their own, of which there is no end."""
+    return isinstance(draws, NetworkDraws) and draws.num_draws is None
+
+
 def _refuse_few_draws(draws: Draws) -> None:
-    if not isinstance(draws, NetworkDraws) or draws.num_draws is not None:
+    if not knows_when_to_end(draws):
         raise invalid("num_samples", f"a number, for draws of which there are {draws.num_draws}", "auto")
 
 
 def _of_as_many_draws(
-    apply: Any, seed: tf.Tensor, parts: Sequence[Any], chunks: Sequence[tf.Tensor]
+    draws: Draws, seed: tf.Tensor, coupling: str, parts: Sequence[Any], chunks: Sequence[tf.Tensor]
 ) -> list[np.ndarray]:
     """Chunks of draws of parts of the rows, each with the draws more that another part needed."""
     S = max(len(chunk) for chunk in chunks)
-    return [
-        chunk.numpy() if len(chunk) == S
-        else np.concatenate([chunk, apply(x, seed, tf.constant(len(chunk)), tf.constant(S - len(chunk)))])
-        for x, chunk in zip(parts, chunks, strict=True)
-    ]  # fmt: skip
+
+    def with_more(x, chunk):
+        more = _compiled(draws, x, coupling)(x, seed, tf.constant(len(chunk)), tf.constant(S - len(chunk)))
+        return np.concatenate([chunk, more])
+
+    pairs = zip(parts, chunks, strict=True)
+    return [chunk.numpy() if len(chunk) == S else with_more(x, chunk) for x, chunk in pairs]
 
 
 def _check_shapes(draws: Draws, x: Any) -> None:
@@ -399,17 +411,29 @@ def _rows(x: Any, start: int) -> Any:
     return keras.tree.map_structure(lambda part: part[start : start + ROWS_PER_CALL], x)
 
 
+_INT, _FLOAT = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
+
+
 def _compiled(draws: Draws, x: Any, coupling: str) -> Any:
-    """`draws.apply` as a graph for any number of rows, made once for each kind of input and kept on the draws."""
-    cache = draws.__dict__.setdefault("_compiled_apply", {})
+    """`draws.apply`, (x, seed, start, count), as a graph."""
+    return _kept(draws, "apply", x, (_INT, _INT, _INT), coupling)
+
+
+def _compiled_until(draws: NetworkDraws, x: Any, coupling: str) -> Any:
+    """`draws.apply_until`, (x, seed, max_error, at_most), as a graph."""
+    return _kept(draws, "apply_until", x, (_INT, _FLOAT, _INT), coupling)
+
+
+def _kept(draws: Draws, method: str, x: Any, scalars: Sequence[tf.TensorSpec], coupling: str) -> Any:
+    """A method of the draws as a graph for any number of rows, made once for each kind of input and kept on them."""
+    cache = draws.__dict__.setdefault("_compiled_methods", {})
     specs = keras.tree.map_structure(lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), x)
-    key = (coupling, str(specs))
+    key = (method, coupling, str(specs))
     if key not in cache:
-        scalar = tf.TensorSpec([], tf.int32)
 
-        @tf.function(input_signature=[specs, scalar, scalar, scalar], autograph=False, jit_compile=False)
-        def apply(x, seed, start, count):
-            return draws.apply(x, seed, start, count, coupling)
+        @tf.function(input_signature=[specs, *scalars], autograph=False, jit_compile=False)
+        def compiled(x, *scalars):
+            return getattr(draws, method)(x, *scalars, coupling)
 
-        cache[key] = apply.get_concrete_function()  # called as it is, it never warns of retracing across models
+        cache[key] = compiled.get_concrete_function()  # called as it is, it never warns of retracing across models
     return cache[key]

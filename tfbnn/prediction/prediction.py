@@ -13,7 +13,7 @@ from tfbnn.core.noise import check_seed, seed_pair
 from tfbnn.likelihoods import Likelihood
 from tfbnn.prediction import decompose, mixture, summary
 
-OF_EACH_CLASS = {"probabilities": "probability", "prediction_set": "in_set"}
+OF_EACH_CLASS = {"probabilities": "probability", "prediction_set": "in_set", "mc_error": "mc_error"}
 NEAREST_LEVEL = 1e-6  # to 0 and 1: the levels of an interval's quantiles are float32, of steps 6e-8 below 1
 
 
@@ -106,12 +106,11 @@ class Prediction:
         Of antithetic draws it is that of the means over pairs. Of Sobol's points it is what independent draws would
         have, which is more than theirs.
         """
-        means = np.asarray(self.likelihood.mean(self.parameters), np.float64)
-        if self.metadata.get("sequence") == "antithetic":
-            means = means[: len(means) // 2 * 2].reshape(-1, 2, *means.shape[1:]).mean(axis=1)
-        if len(means) < 2:
-            return np.full(means.shape[1:], np.nan)
-        return means.std(axis=0, ddof=1) / np.sqrt(len(means))
+        return decompose.mc_error(self.likelihood.mean(self.parameters), self._sequence).numpy()
+
+    @property
+    def _sequence(self) -> str:
+        return self.metadata.get("sequence", "independent")
 
     @property
     def _moments(self) -> decompose.Moments:
@@ -188,7 +187,7 @@ class Prediction:
         import pandas as pd  # not needed to predict
 
         check_level(level)
-        named = summary.outputs(self.likelihood, self.parameters, level)
+        named = summary.outputs(self.likelihood, self.parameters, level, self._sequence)
         return pd.DataFrame(columns({name: tensor.numpy() for name, tensor in named.items()}))
 
     def check_rows(self, y: Any) -> np.ndarray:

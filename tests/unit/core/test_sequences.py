@@ -91,7 +91,12 @@ def test_prefixes_agree_and_it_is_saved_and_exported(sequence, tmp_path):
     again = tfbnn.load_draws(tmp_path / "draws.keras")
     np.testing.assert_array_equal(again.predict_distribution(X, 32).parameters, prediction.parameters)
     served = tfbnn.load_saved_model(tfbnn.export_saved_model(draws, tmp_path / "model", num_samples=32))
-    np.testing.assert_allclose(served.predict(X)["probabilities"], prediction.probabilities, atol=1e-5)
+    answer = served.predict(X)
+    np.testing.assert_allclose(answer["probabilities"], prediction.probabilities, atol=1e-5)
+    np.testing.assert_allclose(answer["mc_error"], prediction.mc_error, rtol=1e-3)
+    np.testing.assert_allclose(served.predict_distribution(X, 32).mc_error, prediction.mc_error, rtol=1e-3)
+    as_if_alone = tfbnn.Prediction(prediction.parameters, prediction.likelihood).mc_error
+    assert np.allclose(answer["mc_error"], as_if_alone, rtol=1e-2) == (sequence == "sobol")  # twin
 
 
 def student(dtype, shape, name, trainable, add_variable_fn):
@@ -141,6 +146,22 @@ def test_draws_are_made_until_the_error_is_reached(sequence, wanted, monkeypatch
     monkeypatch.setattr(monte_carlo, "ROWS_PER_CALL", 7)
     in_parts = model.predict_distribution(X, "auto", sequence=sequence, max_error=wanted)
     np.testing.assert_allclose(in_parts.parameters, enough.parameters, rtol=1e-4, atol=1e-4)
+
+
+def test_the_graph_is_traced_once_for_each_coupling(monkeypatch):
+    traces, apply_until = [], monte_carlo.NetworkDraws.apply_until
+
+    def told(self, *arguments):
+        traces.append(arguments[-1])
+        return apply_until(self, *arguments)
+
+    monkeypatch.setattr(monte_carlo.NetworkDraws, "apply_until", told)
+    model = model_of(4)
+    for rows, seed, wanted in ((3, 1, 0.1), (4, 2, 0.2), (20, 3, 0.05)):
+        model.predict_distribution(X[:rows], "auto", seed=seed, max_error=wanted)
+    assert traces == ["marginal"]
+    model.predict_distribution(X, "auto", coupling="coherent", max_error=0.1)
+    assert traces == ["marginal", "coherent"]
 
 
 def test_it_ends_where_no_number_of_draws_is_enough(monkeypatch):

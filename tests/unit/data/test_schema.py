@@ -250,7 +250,8 @@ def test_encoder_saved_with_a_model(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_encoder_served(tmp_path):
-    frame = mixed_frame(1).assign(BMI=range(40), bmi=range(40), _code=range(40), **{"2nd": range(40)})
+    names = ("BMI", "bmi", "_code", "max_error", "2nd")
+    frame = mixed_frame(1).assign(**{name: range(40) for name in names})
     schema = Schema.fit(frame)
     archive = keras.export.ExportArchive()
     archive.track(encoder := schema.encoder())
@@ -259,7 +260,7 @@ def test_encoder_served(tmp_path):
     served = tf.saved_model.load(str(tmp_path / "served"))
     columns = tensors(schema, frame)
     by_served_name = {schema.served_names[name]: column for name, column in columns.items()}
-    assert {"mean_radius", "town_area", "arg_2nd", "arg__code", "bmi", "BMI_1"} <= by_served_name.keys()
+    assert {"mean_radius", "town_area", "arg_2nd", "arg__code", "bmi", "BMI_1", "max_error_1"} <= by_served_name.keys()
     np.testing.assert_array_equal(served.serve(columns), schema.encode(frame))
     (by_signature,) = served.signatures["serving_default"](**by_served_name).values()
     np.testing.assert_array_equal(by_signature, schema.encode(frame))

@@ -16,8 +16,9 @@ import tfbnn
 from tfbnn.core.checks import InvalidInput
 from tfbnn.data import Schema
 
-REGRESSION = {"mean", "stddev", "aleatoric_stddev", "epistemic_stddev", "lower", "upper"}
-CLASSES = {"probabilities", "predicted_class", "predictive_entropy", "expected_entropy", "mutual_information"}
+REGRESSION = {"mean", "stddev", "aleatoric_stddev", "epistemic_stddev", "lower", "upper", "mc_error"}
+ENTROPIES = {"predictive_entropy", "expected_entropy", "mutual_information"}
+CLASSES = {"probabilities", "predicted_class", "mc_error"} | ENTROPIES
 X = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
 
 
@@ -91,7 +92,7 @@ def refuses(what: str):
 
 
 def test_the_signatures(exported):
-    assert set(exported[1].signatures) == {"serving_default", "sample", "draws"}
+    assert set(exported[1].signatures) == {"serving_default", "sample", "draws", "until"}
 
 
 def test_serving_default_takes_rows_alone(exported, on_columns):
@@ -127,8 +128,8 @@ def test_names_and_shapes_of_the_outputs(exported):
     answer = served.predict(X)
     shapes = {name: values.shape for name, values in answer.items()}
     if likelihood.is_classifier:
-        per_row = dict.fromkeys(CLASSES, (9,))
-        assert shapes == {**per_row, "probabilities": (9, likelihood.num_classes)}
+        of_each_class = dict.fromkeys({"probabilities", "mc_error"}, (9, likelihood.num_classes))
+        assert shapes == dict.fromkeys(CLASSES, (9,)) | of_each_class
         assert answer["predicted_class"].dtype == np.int32
     else:
         assert shapes == dict.fromkeys(REGRESSION, (9, likelihood.num_targets))
@@ -147,7 +148,9 @@ def test_outputs_are_those_of_the_model(exported):
     model, served = exported
     here, there = model.predict_distribution(X, num_samples=23), served.predict(X)
     if model.likelihood.is_classifier:
-        names = CLASSES - {"predicted_class"}
+        names = CLASSES - {"predicted_class", "mc_error"}
+        error = np.broadcast_to(here.mc_error, here.probabilities.shape)  # of two classes both have that of P(y = 1)
+        np.testing.assert_allclose(there["mc_error"], error, rtol=1e-4, atol=1e-8)
         np.testing.assert_array_equal(there["predicted_class"], here.probabilities.argmax(axis=1))
     else:
         names = REGRESSION - {"lower", "upper"}
