@@ -131,6 +131,11 @@ class NetworkDraws(Draws):
     def _complete(self, outputs: tf.Tensor) -> tf.Tensor:
         return self.likelihood(tf.cast(self.likelihood.check_outputs(outputs), tf.float32))
 
+    def _complete_draws(self, f: tf.Tensor) -> tf.Tensor:
+        """Outputs of a block's draws, [DRAWS_PER_BLOCK, B, P] -> [DRAWS_PER_BLOCK, B, P']."""
+        f = tf.reshape(f, [-1, self.likelihood.num_outputs])
+        return tf.reshape(self.likelihood(f), [DRAWS_PER_BLOCK, -1, self.likelihood.num_parameters])
+
     def drawn(self, seed: tf.Tensor, block: tf.Tensor) -> list[tuple[keras.Variable, tf.Tensor]]:
         """Variables that differ from draw to draw, each with its values in the draws of a block.
 
