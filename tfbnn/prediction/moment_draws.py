@@ -239,7 +239,7 @@ class _NoNoise(Noise):
 
     def normal(self, name, shape):
         """Refused."""
-        raise _refused(self.layer, "no noise but that of dense layers", self.layer)  # type: ignore[arg-type]
+        raise _refused(self.layer, "no noise but that of dense layers", self.layer)
 
     def uniform(self, name, shape):
         """Refused."""

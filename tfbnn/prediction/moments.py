@@ -82,9 +82,9 @@ def _variances_through(h: Moments, m: tf.Tensor) -> tf.Tensor:
 def _covariances_through(h: Moments, m: tf.Tensor) -> tf.Tensor:
     """m^T Cov(h) m, [B, U, U]."""
     right = h.variance[..., tf.newaxis] * m if h.covariance is None else tf.matmul(h.covariance, m)  # type: ignore[index]
-    B, D, U = tf.shape(right)[0], *m.shape
+    D, U = m.shape
     by_input = tf.reshape(tf.transpose(right, [0, 2, 1]), [-1, D])  # one product for all rows
-    return tf.reshape(tf.matmul(by_input, m), [B, U, U])
+    return tf.reshape(tf.matmul(by_input, m), [-1, U, U])
 
 
 def relu(y: Moments, terms: int = 3) -> Moments:

@@ -1,4 +1,4 @@
-"""Moments in closed form: exact where they are exact, against quadrature and draws; what is dropped is seen to matter."""
+"""Moments in closed form: exact where they should be, against quadrature and draws; what is dropped is seen."""
 
 import json
 
@@ -254,7 +254,12 @@ def test_one_hidden_layer_is_exact(one_hidden):
 
 def test_points_are_the_plain_network():
     narrow = tfbnn.posteriors.MeanField(initial_rho=-100.0)
-    layers = [flipout(5, "relu", narrow), K.Dense(4, "relu"), flipout(5, "relu", narrow, seed=2), flipout(2, None, narrow)]
+    layers = [
+        flipout(5, "relu", narrow),
+        K.Dense(4, "relu"),
+        flipout(5, "relu", narrow, seed=2),
+        flipout(2, None, narrow),
+    ]
     network = chain(*layers)
     m, V = moments_of(network)
     np.testing.assert_allclose(m, network(X, training=False), rtol=1e-5, atol=1e-6)
