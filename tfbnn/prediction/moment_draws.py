@@ -78,7 +78,7 @@ class MomentDraws(NetworkDraws):
     ):
         super().__init__(network, likelihood, seed, sequence, **kwargs)
         self.covariance = one_of("covariance", covariance, COVARIANCES)
-        self.metadata = {"method": "moments", "covariance": covariance}
+        self.metadata = {"prediction": "moments", "covariance": covariance}  # in a report `method` is of inference
         # Past Keras' tracking, which would save the network's weights twice.
         self.__dict__["_trunk"], self.__dict__["_steps"] = _split(network)
 

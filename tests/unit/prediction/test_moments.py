@@ -13,6 +13,7 @@ import tfbnn
 from tfbnn.core.checks import InvalidInput
 from tfbnn.prediction import MomentDraws
 from tfbnn.prediction.moments import DenseWeights, Moments, dense, relu
+from tfbnn.recipes.builders import mlp
 
 K, L = keras.layers, tfbnn.layers
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -292,6 +293,26 @@ def test_relu_in_each_way_of_writing_it():
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("layer", mlp.LAYERS)
+def test_networks_of_recipes_are_taken(layer):
+    network = mlp.build(mlp.Options(hidden=[4, 4], layer=layer), 3, 1, seed=0)
+    m, V = moments_of(network)
+    np.testing.assert_allclose(m, network_of_means(network), atol=0.1 * np.sqrt(V).max())
+    assert (V > 0).all()
+
+
+def network_of_means(network):
+    """Outputs where every weight is at its mean; small scales move them little."""
+    h = np.c_[X, np.ones(4)]
+    for layer in network.layers:
+        loc = np.concatenate(
+            [q.factorised_gaussian[0].numpy().reshape(-1, layer.units) for q in layer.weight_posteriors]
+        )
+        h = h @ loc
+        h = np.c_[np.maximum(h, 0) if layer.activation is keras.activations.relu else h, np.ones(4)]
+    return h[:, :-1]
+
+
 def all_pull_one_way():
     """Hidden units that move together: positive means of the weights behind the first layer."""
     together = tfbnn.posteriors.MeanField(keras.initializers.Constant(0.2), -3.0)
@@ -357,7 +378,7 @@ def test_a_seed_gives_the_same_points_and_first_ones_are_first(model, predicted)
     np.testing.assert_array_equal(again.parameters, predicted.parameters[:4])
     other = model.predict_distribution(X, 4, seed=1, method="moments")
     assert np.abs(other.parameters - again.parameters).max() > 0.01
-    assert predicted.metadata == {"method": "moments", "covariance": "full", "sequence": "sobol"}
+    assert predicted.metadata == {"prediction": "moments", "covariance": "full", "sequence": "sobol"}
 
 
 def test_rows_are_answered_alone_as_together(model, predicted):
@@ -392,7 +413,7 @@ def test_what_is_exported_answers_the_same(model, predicted, tmp_path):
     np.testing.assert_allclose(found["mean"], predicted.mean, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found["epistemic_stddev"], predicted.epistemic_stddev, rtol=1e-5, atol=1e-5)
     with open(f"{path}/assets.extra/inference.json") as file:
-        assert json.load(file) == {"method": "moments", "covariance": "full"}
+        assert json.load(file) == {"prediction": "moments", "covariance": "full"}
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
