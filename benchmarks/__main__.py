@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 NAMES = {
     "prediction": "S draws against one deterministic pass over B x S rows",
+    "moments": "moments of dense ReLU networks in closed form against draws of the weights: error and cost",
     "training": "the loop against Keras fit, and many models at once against one",
     "small_data": "few rows: the variational net beside a plain one, stopped early",
     "uci": "regression on the splits of the literature, beside its published figures",

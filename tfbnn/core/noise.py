@@ -212,6 +212,26 @@ def standard_normal(bits: tf.Tensor) -> tf.Tensor:
     return tf.math.ndtri(unit_interval(bits))
 
 
+def bits_of_block(
+    shape: Sequence[int], seed: tf.Tensor, block: tf.Tensor, sequence: str = "independent", dimension: int = 0
+) -> tf.Tensor:
+    """Random bits of a tensor in draws block * DRAWS_PER_BLOCK ..., int32 [DRAWS_PER_BLOCK, *shape].
+
+    Args:
+        shape: of one draw's.
+        seed: the tensor's own, int32 [2].
+        block: int32 scalar.
+        sequence: how draws go together.
+        dimension: of Sobol's points, of the first of the numbers.
+    """
+    if sequence == "independent":
+        return random_bits([DRAWS_PER_BLOCK, *shape], fold_in(seed, block))
+    if sequence == "antithetic":
+        return antithetic_bits(random_bits([DRAWS_PER_BLOCK // 2, *shape], fold_in(seed, block)))
+    numbers = block * DRAWS_PER_BLOCK + tf.range(DRAWS_PER_BLOCK)
+    return sobol_bits(numbers, dimension, shape, random_bits(shape, seed))
+
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
@@ -473,14 +493,10 @@ class Plan:
         found, dimension = {}, 0
         for key, request in self.requests.items():
             own = seeds[key]
-            if sequence == "independent" or request.of_bits is None or request.shape is None:
+            if request.of_bits is None or request.shape is None:
                 found[key] = request.draw(numbers, fold_in(own, block))
-            elif sequence == "antithetic":
-                half = random_bits([DRAWS_PER_BLOCK // 2, *request.shape], fold_in(own, block))
-                found[key] = request.of_bits(antithetic_bits(half))
             else:
-                shift = random_bits(request.shape, own)
-                found[key] = request.of_bits(sobol_bits(numbers, dimension, request.shape, shift))
+                found[key] = request.of_bits(bits_of_block(request.shape, own, block, sequence, dimension))
                 dimension += math.prod(request.shape)
         return found
 

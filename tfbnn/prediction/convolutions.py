@@ -7,16 +7,16 @@ channels. No activation is moved until they are small, behind the last convoluti
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfbnn.core.traversal import chain, sublayers
+from tfbnn.core.traversal import sublayers
 from tfbnn.layers.base import VariationalLayer
 from tfbnn.layers.convolution import Conv
+from tfbnn.prediction.chain import chain_of, run
 
 ELEMENTWISE = tuple(getattr(keras.activations, name) for name in (
     "elu", "gelu", "leaky_relu", "linear", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "tanh",
@@ -38,7 +38,7 @@ class ConvolutionalHead:
     """
 
     def __init__(self, network: keras.Model, first: int, end: int):
-        layers, self._dtype = chain(network), network.inputs[0].dtype
+        layers, self._dtype = chain_of(network), network.inputs[0].dtype
         self._trunk, self._head, self.rest = layers[:first], layers[first:end], layers[end:]
 
     @classmethod
@@ -49,7 +49,7 @@ class ConvolutionalHead:
             network: of any layers.
             drawn: variables that differ from draw to draw, beside what the layers draw themselves.
         """
-        layers, own = chain(network), {id(variable) for variable in drawn}
+        layers, own = chain_of(network), {id(variable) for variable in drawn}
         if not layers or None in network.inputs[0].shape[1:]:
             return None
         is_convolution = [_is_drawn_convolution(layer, own) for layer in layers]
@@ -65,7 +65,7 @@ class ConvolutionalHead:
 
     def before(self, x: Any) -> tf.Tensor:
         """The inputs of the first convolution, the same in all draws."""
-        return _run(self._trunk, tf.cast(keras.tree.flatten(x)[0], self._dtype))
+        return run(self._trunk, tf.cast(keras.tree.flatten(x)[0], self._dtype))
 
     def weights(self) -> list[list[tf.Tensor]]:
         """Kernel, and bias where there is one, of each convolution with drawn weights, of the draw that is in scope."""
@@ -84,14 +84,14 @@ class ConvolutionalHead:
         """
         h, of_next = x, iter(weights)
         for layer in self._head:
-            h = _of_all_draws(layer, h, next(of_next)) if _is_convolution(layer) else _run([layer], h)
+            h = _of_all_draws(layer, h, next(of_next)) if _is_convolution(layer) else run([layer], h)
         S = weights[0][0].shape[0]
         _, P, Q, channels = h.shape
         return tf.transpose(tf.reshape(h, [-1, P, Q, S, channels // S]), [3, 0, 1, 2, 4])
 
     def after(self, h: tf.Tensor) -> tf.Tensor:
         """The rest of the network, of one draw."""
-        return _run(self.rest, h)
+        return run(self.rest, h)
 
 
 def _is_convolution(layer: keras.layers.Layer) -> bool:
@@ -109,14 +109,6 @@ def _of_all_draws(layer: Any, x: tf.Tensor, weights: Sequence[tf.Tensor]) -> tf.
     if layer.use_bias:
         y += tf.reshape(tf.cast(weights[1], x.dtype), [S * F])
     return layer.activation(y)
-
-
-def _run(layers: Sequence[keras.layers.Layer], h: tf.Tensor) -> tf.Tensor:
-    """The layers as a network calls them when it predicts."""
-    for layer in layers:
-        takes_training = "training" in inspect.signature(layer.call).parameters
-        h = layer(h, training=False) if takes_training else layer(h)
-    return h
 
 
 def _is_drawn_convolution(layer: keras.layers.Layer, drawn: set[int]) -> bool:

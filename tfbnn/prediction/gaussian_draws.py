@@ -157,7 +157,7 @@ class GaussianDraws(NetworkDraws):
 
         def block_of_rows_alone(block):
             eps = self._noise(seed, block, -1, [self.likelihood.num_outputs])
-            return self._parameters(mean + tf.einsum("bpq,sq->sbp", root, eps))
+            return self._complete_draws(mean + tf.einsum("bpq,sq->sbp", root, eps))
 
         return block_of_rows_alone
 
@@ -165,12 +165,7 @@ class GaussianDraws(NetworkDraws):
         """The parameters of f(x, w*) + J dw: [DRAWS_PER_BLOCK, B, P']."""
         P, changes = self.likelihood.num_outputs, self._changes(seed, block)
         f, along = jacobian_products(self.network, self._variables, x, P, changes)
-        return self._parameters(f + along)
-
-    def _parameters(self, f: tf.Tensor) -> tf.Tensor:
-        """Outputs [S, B, P] -> [S, B, P']."""
-        f = tf.reshape(f, [-1, self.likelihood.num_outputs])
-        return tf.reshape(self.likelihood(f), [DRAWS_PER_BLOCK, -1, self.likelihood.num_parameters])
+        return self._complete_draws(f + along)
 
     def output_moments(self, x: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """f(x, w*) [B, P], and the symmetric root [B, P, P] of each row's covariance J F F^T J^T."""

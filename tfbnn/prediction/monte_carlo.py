@@ -14,10 +14,11 @@ from tfbnn.core.draws import Draws
 from tfbnn.core.noise import COUPLINGS, DRAWS_PER_BLOCK, Plan, check_seed, fold_in, noise_scope, seed_pair
 from tfbnn.core.sequences import SEQUENCES
 from tfbnn.core.serialization import register
-from tfbnn.core.traversal import chain, sublayers
+from tfbnn.core.traversal import sublayers
 from tfbnn.layers.convolution import Convolution
 from tfbnn.layers.variational import Variational
 from tfbnn.prediction import decompose
+from tfbnn.prediction.chain import chain_of
 from tfbnn.prediction.convolutions import ConvolutionalHead
 from tfbnn.prediction.prediction import Prediction
 
@@ -125,6 +126,11 @@ class NetworkDraws(Draws):
 
     def _complete(self, outputs: tf.Tensor) -> tf.Tensor:
         return self.likelihood(tf.cast(self.likelihood.check_outputs(outputs), tf.float32))
+
+    def _complete_draws(self, f: tf.Tensor) -> tf.Tensor:
+        """Outputs of a block's draws, [DRAWS_PER_BLOCK, B, P] -> [DRAWS_PER_BLOCK, B, P']."""
+        f = tf.reshape(f, [-1, self.likelihood.num_outputs])
+        return tf.reshape(self.likelihood(f), [DRAWS_PER_BLOCK, -1, self.likelihood.num_parameters])
 
     def drawn(self, seed: tf.Tensor, block: tf.Tensor) -> list[tuple[keras.Variable, tf.Tensor]]:
         """Variables that differ from draw to draw, each with its values in the draws of a block.
@@ -327,7 +333,7 @@ def draws_stack_in_rows(network: keras.Model, plan: Plan) -> bool:
     """Whether the draws of a block can go through a network as so many rows more: as far as it is known, no layer
     mixes rows, and all noise is around the outputs of layers of a chain.
     """
-    layers = chain(network)
+    layers = chain_of(network)
     have_noise = {index for index, _ in plan.requests}
     if not layers or network.inputs[0].shape[0] is not None or plan.around != set(plan.requests) or not have_noise:
         return False

@@ -26,12 +26,13 @@ from tfbnn.layers.base import (
     moments_of_outputs,
 )
 from tfbnn.objectives import BOUNDS, ElboTerms, mean_log_likelihood, order_of, renyi, schedules
-from tfbnn.prediction import NetworkDraws, Prediction, decompose, mixture, predict_distribution
+from tfbnn.prediction import MomentDraws, NetworkDraws, Prediction, decompose, mixture, predict_distribution
 from tfbnn.training import arrays
 from tfbnn.training.last_good import LastGoodWeights
 from tfbnn.training.posterior_summary import as_text, posterior_summary
 
 _EAGER_DRAWS = 10  # more are compiled, which costs as much as some twenty of them
+SEQUENCE_OF = {"sampling": "independent", "moments": "sobol"}  # by method of prediction, unless told
 
 
 @register
@@ -453,16 +454,29 @@ class BayesianModel(keras.Model):
 
     # --- prediction ----------------------------------------------------------------------------------------------
 
-    def posterior_draws(self, sequence: str = "independent") -> NetworkDraws:
+    def posterior_draws(
+        self, sequence: str | None = None, method: str = "sampling", covariance: str | None = None
+    ) -> NetworkDraws:
         """The posterior as `Draws`, which evaluation, export and serving take; it shares the model's weights.
 
         Args:
-            sequence: how draws go together, "independent", "antithetic" or "sobol": see `NetworkDraws`.
+            sequence: how draws go together, "independent", "antithetic" or "sobol": see `NetworkDraws`. None:
+                independent ones of the weights, Sobol's points of the moments.
+            method: "sampling": of the weights. "moments": of the outputs, whose mean and covariance pass through a
+                dense ReLU network in closed form: see `tfbnn.prediction.MomentDraws`.
+            covariance: of "moments" alone: "full" (None too) or "diagonal".
         """
         made = self.__dict__.setdefault("_posterior_draws", {})  # past Keras' tracking, which would save weights twice
-        if sequence not in made:
-            made[sequence] = NetworkDraws(self.network, self.likelihood, self.seed, sequence, name=f"{self.name}_draws")
-        return made[sequence]
+        sequence = sequence or SEQUENCE_OF[one_of("method", method, SEQUENCE_OF)]
+        if method == "sampling" and covariance is not None:
+            raise invalid("covariance", "None of method 'sampling', which drops no covariance", covariance)
+        if (key := (sequence, method, covariance)) not in made:
+            name, seed = f"{self.name}_draws", self.seed
+            if method == "sampling":
+                made[key] = NetworkDraws(self.network, self.likelihood, seed, sequence, name=name)
+            else:
+                made[key] = MomentDraws(self.network, self.likelihood, covariance or "full", seed, sequence, name=name)
+        return made[key]
 
     def predict_distribution(
         self,
@@ -470,20 +484,23 @@ class BayesianModel(keras.Model):
         num_samples: int | str = 100,
         seed: int | None = None,
         coupling: str = "marginal",
-        sequence: str = "independent",
+        sequence: str | None = None,
         max_error: float | None = None,
+        method: str = "sampling",
     ) -> Prediction:
         """The predictive distribution of rows x; see `tfbnn.prediction.predict_distribution`.
 
-        `sequence` "sobol" or "antithetic" gives the mean with less error for as many draws.
+        `sequence` "sobol" or "antithetic" gives the mean with less error for as many draws. `method` "moments" draws no
+        weights: see `posterior_draws`.
 
         Example:
             >>> model.predict_distribution(x_test, num_samples=200).interval(0.9)
             >>> model.predict_distribution(x_test, num_samples=32, sequence="sobol").mean
             >>> model.predict_distribution(x_test, num_samples="auto", max_error=0.01).num_samples
+            >>> model.predict_distribution(x_test, method="moments").stddev
         """
         x = arrays.as_arrays("x", x)
-        return predict_distribution(self.posterior_draws(sequence), x, num_samples, seed, coupling, max_error)
+        return predict_distribution(self.posterior_draws(sequence, method), x, num_samples, seed, coupling, max_error)
 
     # --- saving --------------------------------------------------------------------------------------------------
 
