@@ -23,7 +23,7 @@ help:
 	@echo "make demo    train a Bayesian network on the diabetes data, export it, predict with the export"
 	@echo "make test    run all tests but the slow ones against the installed package"
 	@echo "make lint    ruff check, ruff format --check, mypy"
-	@echo "make bench   time tfbnn beside a plain Keras net and the peers, each in an environment of its own"
+	@echo "make bench   every target of speed beside what is measured, and the peers, each in an environment of its own"
 	@echo "make clean   remove .venv, build/ and caches (saved_models/ stays)"
 	@echo
 	@echo "The first run fills .venv. Another interpreter: make demo PYTHON=python3.12"
@@ -61,7 +61,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/installed-test
-	cd $(CURDIR) && $(BIN)/python -c "import sys; sys.path.insert(0, ''); sys.argv[:] = ['benchmarks', 'peers']; \
+	cd $(CURDIR) && $(BIN)/python -c "import sys; sys.path.insert(0, ''); sys.argv[:] = ['benchmarks', 'targets']; \
 	from benchmarks.__main__ import main; main()"
 
 clean:

@@ -7,6 +7,8 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 NAMES = {
+    "targets": "every target of the project's speed beside what is measured, and the peers",
+    "cost": "how prediction's cost grows over draws, rows and units, as plots",
     "prediction": "S draws against one deterministic pass over B x S rows",
     "moments": "moments of dense ReLU networks in closed form against draws of the weights: error and cost",
     "training": "the loop against Keras fit, and many models at once against one",

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfbnn
-from benchmarks import timing
+from benchmarks import limit, timing
 
 ESTIMATORS = ("Flipout", "LocalReparameterization", "Reparameterization")
 ROWS, BATCH = 1280, 128
@@ -27,11 +27,20 @@ def main(arguments: list[str]) -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks layers", description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=timing.positive, default=7)
+    timing.add_device(parser)
     given = parser.parse_args(arguments)
-    print(f"{timing.machine()}; commit {timing.commit()}\n", flush=True)
+    with tf.device(timing.device(given.device)):
+        report(given)
+
+
+def report(given: argparse.Namespace) -> None:
+    """Measures and prints."""
+    print(f"{timing.machine(given.device)}; commit {timing.commit()}\n", flush=True)
     tables = {
         f"LeNet-5, 28 x 28, a step, batch {BATCH} ({ROWS // BATCH} steps a round)": (training_steps(), PLAIN),
-        "LeNet-5, S = 50, B = 64": (predictions(lenet("Flipout"), lenet(None), images(64), 50), FLAT),
+        "LeNet-5, S = 50, B = 64": (
+            {**predictions(lenet("Flipout"), lenet(None), images(64), 50),
+             f"{limit.NAME}, B x S rows": limit.products(limit.LENET, 64 * 50)}, FLAT),
         "LSTM(128), 50 steps of 16 inputs, S = 20, B = 32": (
             predictions(recurrent(True), recurrent(False), sequences(32), 20), FLAT),
     }  # fmt: skip
@@ -91,7 +100,9 @@ def training_steps() -> dict:
         model.compile(keras.optimizers.Adam(1e-3))
         return lambda: tfbnn.train(model, x, y, epochs=1, batch_size=BATCH, verbose=0)
 
-    return {PLAIN: epoch(lenet(None)), **{name: epoch(lenet(name)) for name in ESTIMATORS}}
+    step = limit.products(limit.LENET, BATCH, training=True)
+    bare = {f"{limit.NAME} of the plain net": lambda: [step() for _ in range(ROWS // BATCH)]}
+    return {PLAIN: epoch(lenet(None)), **bare, **{name: epoch(lenet(name)) for name in ESTIMATORS}}
 
 
 def predictions(network: keras.Model, plain: keras.Model, x: np.ndarray, samples: int) -> dict:

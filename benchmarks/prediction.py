@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfbnn
-from benchmarks import timing
+from benchmarks import limit, timing
 from tfbnn.core.sequences import SEQUENCES
 
 INPUTS, HIDDEN, OUTPUTS = 784, (400, 400), 10
@@ -29,15 +29,22 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--samples", type=int, default=100, help="S, draws")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--reference", type=int, default=100_000, help="draws whose mean counts as exact")
+    timing.add_device(parser)
     given = parser.parse_args(arguments)
+    with tf.device(timing.device(given.device)):
+        report(given)
+
+
+def report(given: argparse.Namespace) -> None:
+    """Measures and prints."""
     model = bayesian_mlp()
     rows = np.random.default_rng(0).normal(size=(given.batch, INPUTS)).astype(np.float32)
     check_agreement(model, rows)
     seconds = timing.in_turn(contestants(model, rows, given.samples), given.rounds)
     print(f"MLP {INPUTS}-{'-'.join(map(str, HIDDEN))}-{OUTPUTS} of DenseFlipout, B={given.batch}, S={given.samples}")
-    print(f"{timing.machine()}; medians of {given.rounds} rounds in turn\n")
+    print(f"{timing.machine(given.device)}; medians of {given.rounds} rounds in turn\n")
     print(timing.table(seconds, "deterministic, B x S rows"))
-    print(f"\n{errors(model, rows, given.reference)}")
+    print(f"\n{errors_table(errors(model, rows, given.reference), given.reference)}")
     print(f"\nTarget: marginal <= {TARGET}. Coherent draws every weight S times, and is bound by random numbers.")
 
 
@@ -48,18 +55,24 @@ def contestants(model: tfbnn.BayesianModel, rows: np.ndarray, num_samples: int) 
     repeated = tf.constant(np.tile(rows, (num_samples, 1)))
     return {
         "deterministic, B x S rows": lambda: compiled(repeated).numpy(),
+        f"{limit.NAME}, B x S rows": limit.products(limit.dense(INPUTS, *HIDDEN, OUTPUTS), len(rows) * num_samples),
         "tfbnn, marginal": lambda: model.predict_distribution(rows, num_samples),
         "tfbnn, coherent": lambda: model.predict_distribution(rows, num_samples, coupling="coherent"),
     }
 
 
-def errors(model: tfbnn.BayesianModel, rows: np.ndarray, reference: int, seeds: int = 20) -> str:
+def errors(model: tfbnn.BayesianModel, rows: np.ndarray, reference: int, seeds: int = 20) -> dict[str, float]:
     """How far the mean of 32 draws is from the exact one, by how draws go together: root mean squares over rows."""
     exact = model.predict_distribution(rows, reference, seed=99).probabilities
     found = {}
     for sequence in SEQUENCES:
         predictions = [model.predict_distribution(rows, FEW, seed=seed, sequence=sequence) for seed in range(seeds)]
-        found[sequence] = np.sqrt(np.mean([np.square(p.probabilities - exact) for p in predictions]))
+        found[sequence] = float(np.sqrt(np.mean([np.square(p.probabilities - exact) for p in predictions])))
+    return found
+
+
+def errors_table(found: dict[str, float], reference: int) -> str:
+    """Markdown: a row a sequence, with the ratio to independent draws."""
     lines = [
         f"| error of the mean, S = {FEW}, against {reference:,} draws | of probabilities | ratio |",
         "|---|---|---|",

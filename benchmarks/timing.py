@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+DEVICES = {"cpu": "/CPU:0", "gpu": "/GPU:0"}
 
 
 def in_turn(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -39,6 +42,43 @@ def table(seconds: Mapping[str, list[float]], reference: str) -> str:
     return "\n".join(lines)
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Adds --device to a command line."""
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="that everything runs on")
+
+
+def device(kind: str) -> str:
+    """TensorFlow's name of it, for `tf.device`; on the CPU, GPUs are hidden from this process, its threads too.
+
+    Raises:
+        SystemExit: with one line, where TensorFlow sees no GPU and one is asked for.
+    """
+    found = tf.config.list_physical_devices("GPU")
+    if kind == "cpu" and found:
+        tf.config.set_visible_devices([], "GPU")
+    if kind == "gpu" and not found:
+        sys.exit("--device gpu: TensorFlow sees no GPU here (pip install 'tfbnn[gpu]' brings the CUDA libraries).")
+    return DEVICES[kind]
+
+
+def device_name(kind: str) -> str:
+    """What it is called by its maker."""
+    if kind == "gpu":
+        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+        return details.get("device_name", "a GPU without a name")
+    return processor()
+
+
+def processor() -> str:
+    """The model's name where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"
+
+
 def positive(text: str) -> int:
     """A whole number above 0, of a command line."""
     if not text.isdecimal() or int(text) < 1:
@@ -53,10 +93,11 @@ def commit() -> str:
     return told.stdout.strip() or "unknown"
 
 
-def machine() -> str:
+def machine(kind: str = "cpu") -> str:
     """What the figures were measured on."""
     devices = ", ".join(device.device_type for device in tf.config.list_physical_devices())
     threads = tf.config.threading.get_intra_op_parallelism_threads() or "all"
     versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
     cores = len(os.sched_getaffinity(0))
-    return f"{platform.machine()}, {devices}, {cores} cores, {threads} threads; {versions}, TFP {tfp.__version__}"
+    there = f"{platform.machine()}, {devices}, {cores} cores, {threads} threads"
+    return f"on {device_name(kind)}; {there}; {versions}, TFP {tfp.__version__}"

@@ -16,9 +16,10 @@ import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import tfbnn
-from benchmarks import timing
+from benchmarks import limit, timing
 from tfbnn.training import many
 from tfbnn.training.stack import Stack
 from tfbnn.training.steps import Steps
@@ -34,12 +35,20 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--epochs", type=int, default=20, help="of a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--models", type=int, default=20)
+    timing.add_device(parser)
     given = parser.parse_args(arguments)
+    with tf.device(timing.device(given.device)):
+        report(given)
+
+
+def report(given: argparse.Namespace) -> None:
+    """Measures and prints."""
     x, y = rows()
     check_agreement(x, y)
     seconds = timing.in_turn(contestants(x, y, given.epochs, given.models), given.rounds)
     step = {name: [1e3 * s / (given.epochs * STEPS) for s in times] for name, times in seconds.items()}
-    print(f"{INPUTS}-{HIDDEN}-1, batch {BATCH}, {ROWS} rows, {given.epochs} epochs a round\n{timing.machine()}\n")
+    print(f"{INPUTS}-{HIDDEN}-1, batch {BATCH}, {ROWS} rows, {given.epochs} epochs a round")
+    print(f"{timing.machine(given.device)}\n")
     print("| what | median ms a step | min - max |\n|---|---|---|")
     for name, times in step.items():
         print(f"| {name} | {statistics.median(times):.3f} | {min(times):.3f} - {max(times):.3f} |")
@@ -71,11 +80,18 @@ def contestants(x: np.ndarray, y: np.ndarray, epochs: int, count: int) -> dict:
     fitted = bayesian(0, y)
     return {
         "Keras fit, plain net": lambda: plain.fit(x, y, BATCH, epochs, verbose=0),
+        f"{limit.NAME} of a plain net's steps": bare_steps(epochs * STEPS),
         "tfbnn, fit": lambda: fitted.fit(x, y, BATCH, epochs, verbose=0),
         "tfbnn.train": training([bayesian(0, y)], x, y, epochs, None),
         "tfbnn.train, without XLA": training([bayesian(0, y)], x, y, epochs, False),
         f"tfbnn.train_many, {count} models": training([bayesian(m, y) for m in range(count)], x, y, epochs, None),
     }
+
+
+def bare_steps(count: int):
+    """A function that does the matrix products of so many steps."""
+    step = limit.products(limit.dense(INPUTS, HIDDEN, 1), BATCH, training=True)
+    return lambda: [step() for _ in range(count)]
 
 
 def training(models: list, x: np.ndarray, y: np.ndarray, epochs: int, jit_compile: bool | None):

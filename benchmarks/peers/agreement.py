@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from benchmarks.peers.serve import layers
+from benchmarks.peers.serve import Step, layers, steps
 
 DRAWS = 2000
 ERRORS = 5.0  # standard errors; of 20 figures a contestant, one in 80,000 contestants would exceed it by chance
@@ -67,15 +67,39 @@ def closed_form_kl(arrays: dict[str, np.ndarray]) -> float:
 
 
 def _one_pass(arrays: dict[str, np.ndarray], rng: np.random.Generator | None) -> np.ndarray:
-    x, parts = arrays["x"][:1], layers(arrays)
-    for i, part in enumerate(parts):
-        kernel, bias = part["kernel_loc"], part["bias_loc"]
-        if rng is not None:
-            kernel = kernel + part["kernel_scale"] * rng.standard_normal(kernel.shape, np.float32)
-            bias = bias + part["bias_scale"] * rng.standard_normal(bias.shape, np.float32)
-        x = x @ kernel + bias
-        x = np.maximum(x, 0) if i < len(parts) - 1 else x
-    return x[0]
+    x = arrays["x"][0]
+    for step in steps(arrays):
+        x = _step(step, x, rng)
+    return x
+
+
+def _step(step: Step, x: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+    """Of one row."""
+    if step.kind == "flatten":
+        return x.reshape(-1)
+    if step.kind == "pooling":
+        return _windows(x, 2)[::2, ::2].max(axis=(3, 4))
+    kernel, bias = (_drawn(step.part, name, rng) for name in ("kernel", "bias"))
+    x = x @ kernel + bias if step.kind == "dense" else _convolved(x, kernel, step.padding) + bias
+    return np.maximum(x, 0) if step.relu else x
+
+
+def _drawn(part: dict[str, np.ndarray], name: str, rng: np.random.Generator | None) -> np.ndarray:
+    loc, scale = part[f"{name}_loc"], part[f"{name}_scale"]
+    return loc if rng is None else loc + scale * rng.standard_normal(loc.shape, np.float32)
+
+
+def _convolved(x: np.ndarray, kernel: np.ndarray, padding: str) -> np.ndarray:
+    """y[h, w, f] = sum_ijc x[h + i, w + j, c] kernel[i, j, c, f]."""
+    around = kernel.shape[0] // 2
+    if padding == "same":
+        x = np.pad(x, ((around, around), (around, around), (0, 0)))
+    return np.tensordot(_windows(x, kernel.shape[0]), kernel, ([3, 4, 2], [0, 1, 2]))
+
+
+def _windows(x: np.ndarray, size: int) -> np.ndarray:
+    """[H', W', C, size, size] of x [H, W, C]."""
+    return np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(0, 1))
 
 
 def _error_of_stddev(draws: np.ndarray) -> np.ndarray:

@@ -7,15 +7,17 @@ import torch
 from bayesian_torch import layers as bayesian_layers
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.peers.serve import inverse_softplus, layers, serve, threads
+from benchmarks.peers.serve import Step, channels_first, inverse_softplus, serve, steps, threads
 
 PACKAGES = ("torch", "bayesian-torch")
 
 
 class Net:
     def __init__(self, task: dict, arrays: dict):
-        self.task, self.x, self.y = task, torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
-        self.layers = [_layer(task["variant"], part) for part in layers(arrays)]
+        self.task, self.y = task, torch.from_numpy(arrays["y"])
+        self.x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(arrays["x"], -1, 1)))
+        self.steps = [(step, _layer(task["variant"], step)) for step in channels_first(steps(arrays))]
+        self.layers = [layer for _, layer in self.steps if layer]
         parameters = [parameter for layer in self.layers for parameter in layer.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
 
@@ -37,9 +39,13 @@ class Net:
             return torch.stack([self._outputs(x) for _ in range(draws)]).numpy()
 
     def _outputs(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in self.layers[:-1]:
-            x = torch.relu(layer(x, return_kl=False))
-        return self.layers[-1](x, return_kl=False)
+        for step, layer in self.steps:
+            if layer:
+                x = layer(x, return_kl=False)
+                x = torch.relu(x) if step.relu else x
+            else:
+                x = F.max_pool2d(x, 2) if step.kind == "pooling" else x.flatten(1)
+        return x
 
     def _outputs_and_kl(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         total = torch.zeros(())
@@ -64,14 +70,29 @@ class Net:
         return F.mse_loss(outputs, y) / 2 + np.log(2 * np.pi) / 2
 
 
-def _layer(variant: str, part: dict) -> torch.nn.Module:
-    layer = getattr(bayesian_layers, variant)(*part["kernel_loc"].shape)
+def _layer(variant: str, step: Step) -> torch.nn.Module | None:
+    """None: a step without weights."""
+    if not step.part:
+        return None
+    *size, channels, units = step.part["kernel_loc"].shape
+    if size:
+        padding = size[0] // 2 if step.padding == "same" else 0
+        layer = getattr(bayesian_layers, f"Conv2d{variant}")(channels, units, size[0], padding=padding)
+        mean, rho = layer.mu_kernel, layer.rho_kernel
+    else:
+        layer = getattr(bayesian_layers, f"Linear{variant}")(channels, units)
+        mean, rho = layer.mu_weight, layer.rho_weight
     with torch.no_grad():
-        layer.mu_weight.copy_(torch.from_numpy(part["kernel_loc"].T))
-        layer.rho_weight.copy_(torch.from_numpy(inverse_softplus(part["kernel_scale"].T)))
-        layer.mu_bias.copy_(torch.from_numpy(part["bias_loc"]))
-        layer.rho_bias.copy_(torch.from_numpy(inverse_softplus(part["bias_scale"])))
+        mean.copy_(_units_first(step.part["kernel_loc"]))
+        rho.copy_(_units_first(inverse_softplus(step.part["kernel_scale"])))
+        layer.mu_bias.copy_(torch.from_numpy(step.part["bias_loc"]))
+        layer.rho_bias.copy_(torch.from_numpy(inverse_softplus(step.part["bias_scale"])))
     return layer
+
+
+def _units_first(kernel: np.ndarray) -> torch.Tensor:
+    """[D, U] -> [U, D]; [H, W, C, F] -> [F, C, H, W]."""
+    return torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from blitz.losses import kl_divergence_from_nn
-from blitz.modules import BayesianLinear
+from blitz.modules import BayesianConv2d, BayesianLinear
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.peers.serve import inverse_softplus, layers, serve, threads
+from benchmarks.peers.serve import Step, channels_first, inverse_softplus, serve, steps, threads
 
 PACKAGES = ("torch", "blitz-bayesian-pytorch")
 KL_DRAWS = 50  # its KL is log q(w) - log p(w) of the weights drawn last
@@ -16,8 +18,9 @@ KL_DRAWS = 50  # its KL is log q(w) - log p(w) of the weights drawn last
 
 class Net:
     def __init__(self, task: dict, arrays: dict):
-        self.task, self.x, self.y = task, torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
-        self.net = _network(layers(arrays))
+        self.task, self.y = task, torch.from_numpy(arrays["y"])
+        self.x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(arrays["x"], -1, 1)))
+        self.net = torch.nn.Sequential(*itertools.chain.from_iterable(map(_modules, channels_first(steps(arrays)))))
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3, fused=True)
 
     def kl(self) -> float:
@@ -56,21 +59,33 @@ class Net:
         return F.mse_loss(outputs, y) / 2 + np.log(2 * np.pi) / 2
 
 
-def _network(weights: list[dict]) -> torch.nn.Module:
-    modules: list[torch.nn.Module] = []
-    for part in weights:
-        modules += [_layer(part), torch.nn.ReLU()]
-    return torch.nn.Sequential(*modules[:-1])
+def _modules(step: Step) -> list[torch.nn.Module]:
+    if step.kind == "pooling":
+        return [torch.nn.MaxPool2d(2)]
+    if step.kind == "flatten":
+        return [torch.nn.Flatten()]
+    return [_layer(step), torch.nn.ReLU()] if step.relu else [_layer(step)]
 
 
-def _layer(part: dict) -> torch.nn.Module:
-    layer = BayesianLinear(*part["kernel_loc"].shape, prior_dist=torch.distributions.Normal(0.0, 1.0))
+def _layer(step: Step) -> torch.nn.Module:
+    prior = torch.distributions.Normal(0.0, 1.0)
+    *size, channels, units = step.part["kernel_loc"].shape
+    if size:
+        padding = size[0] // 2 if step.padding == "same" else 0
+        layer = BayesianConv2d(channels, units, tuple(size), padding=padding, prior_dist=prior)
+    else:
+        layer = BayesianLinear(channels, units, prior_dist=prior)
     with torch.no_grad():  # the samplers share this memory
-        layer.weight_mu.copy_(torch.from_numpy(part["kernel_loc"].T))
-        layer.weight_rho.copy_(torch.from_numpy(inverse_softplus(part["kernel_scale"].T)))
-        layer.bias_mu.copy_(torch.from_numpy(part["bias_loc"]))
-        layer.bias_rho.copy_(torch.from_numpy(inverse_softplus(part["bias_scale"])))
+        layer.weight_mu.copy_(_units_first(step.part["kernel_loc"]))
+        layer.weight_rho.copy_(_units_first(inverse_softplus(step.part["kernel_scale"])))
+        layer.bias_mu.copy_(torch.from_numpy(step.part["bias_loc"]))
+        layer.bias_rho.copy_(torch.from_numpy(inverse_softplus(step.part["bias_scale"])))
     return layer
+
+
+def _units_first(kernel: np.ndarray) -> torch.Tensor:
+    """[D, U] -> [U, D]; [H, W, C, F] -> [F, C, H, W]."""
+    return torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
 
 
 if __name__ == "__main__":

@@ -7,19 +7,19 @@ import contextlib
 import datetime
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import peers
+from benchmarks import peers, timing
 from benchmarks.peers import agreement, report
 from benchmarks.peers.environments import NotInstalled, python_of
-from benchmarks.peers.process import ROOT, Worker, WorkerFailed, command
-from benchmarks.peers.tasks import CONTESTANTS, REFERENCE, WORKERS, WORKS, Contestant, Work
+from benchmarks.peers.process import Worker, WorkerFailed, command
+from benchmarks.peers.tasks import CONTESTANTS, LIMIT, ON_GPU, REFERENCE, WORKERS, WORKS, Contestant, Work
 
 OUT = Path(__file__).resolve().parents[1] / "results"
 ABSENT = "NotImplementedError"  # raised by a worker whose package does not have the contestant: no row
@@ -29,19 +29,32 @@ PAUSE = 0.05  # seconds between turns, in which the thread pools of the last one
 def main(arguments: list[str]) -> None:
     """Prints the tables, writes peers.json and peers.png."""
     given = _parser().parse_args(arguments)
-    given.out.mkdir(parents=True, exist_ok=True)
-    workers, reasons, versions = start(given.only or WORKERS, given.threads)
+    timing.device(given.device)
+    tables, about = run(given.works, given.only or WORKERS, given.rounds, given.threads, given.device)
+    tell(tables, about, given.out)
+
+
+def run(
+    works: Sequence[str], names: Sequence[str], rounds: int, threads: int, device: str
+) -> tuple[list[report.Table], dict]:
+    """The tables of these works, and what was measured on which machine."""
+    workers, reasons, versions = start(names, threads, device)
     try:
-        tables = [measure(work, workers, reasons, given.rounds) for work in WORKS if work.name in given.works]
+        tables = [measure(work, workers, reasons, rounds) for work in WORKS if work.name in works]
     finally:
         for worker in workers.values():
             worker.close()
-    about = {**_about(), "threads": given.threads, "rounds": given.rounds, "versions": versions}
+    return tables, {**describe(device), "threads": threads, "rounds": rounds, "versions": versions}
+
+
+def tell(tables: list[report.Table], about: dict, folder: Path) -> None:
+    """Prints the tables, writes them and the plot into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     print(_caption(about))
     for table in tables:
         print(f"\n{report.markdown(table, REFERENCE)}")
     print(f"\n{KL_NOTE}")
-    _write(given.out, tables, about)
+    _write(folder, tables, about)
 
 
 KL_NOTE = (
@@ -58,17 +71,23 @@ def _parser() -> argparse.ArgumentParser:
     names = [work.name for work in WORKS]
     parser.add_argument("--works", nargs="+", choices=names, default=names, metavar="WORK", help=", ".join(names))
     parser.add_argument("--threads", type=int, default=2, help="of every process")
+    timing.add_device(parser)
     return parser
 
 
-def start(names: list[str], threads: int) -> tuple[dict[str, Worker], dict[str, str], dict[str, dict[str, str]]]:
+def start(
+    names: Sequence[str], threads: int, device: str = "cpu"
+) -> tuple[dict[str, Worker], dict[str, str], dict[str, dict[str, str]]]:
     """The workers that run, why the others do not, and the versions of their packages."""
     workers: dict[str, Worker] = {}
     reasons: dict[str, str] = dict.fromkeys(names, "")
     versions: dict[str, dict[str, str]] = {}
     for name in names:
+        if device == "gpu" and name not in ON_GPU:
+            reasons[name] = "not on the GPU: its environment has the CPU build alone"
+            continue
         try:
-            worker = Worker(command(python_of(name), name), threads)
+            worker = Worker(command(python_of(name), name), threads, device)
             workers[name] = worker
             versions[name] = worker.ask("hello")["versions"]
         except NotInstalled as error:
@@ -86,8 +105,8 @@ def measure(work: Work, workers: dict[str, Worker], reasons: dict[str, str], rou
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays.npz"
         np.savez(path, **arrays)
-        contestants = [one for one in CONTESTANTS if work.work in one.works and one.worker in reasons]
-        truth = agreement.explicit_draws(arrays) if contestants else None
+        contestants = [one for one in CONTESTANTS if work.name in one.works and one.worker in reasons]
+        truth = agreement.explicit_draws(arrays, work.draws) if contestants else None
         _say(f"{work.title}: do the outputs agree?")
         for one in contestants:
             row = report.Row(one.name, one.worker, reason=reasons[one.worker])
@@ -110,9 +129,11 @@ def _prepare(
     outputs = path.with_suffix(".npy")
     try:
         row.kl = worker.ask("prepare", name=one.name, task=work.task(one.variant, path))["kl"]
+        if one.name == LIMIT:
+            return
         worker.ask("outputs", name=one.name, draws=len(truth), to=str(outputs))
         got = np.load(outputs)
-        if one.name == REFERENCE:
+        if one.is_point:
             agrees = agreement.compare_points(got, agreement.pass_at_the_means(arrays))
         else:
             agrees = agreement.compare(got, truth)
@@ -153,36 +174,21 @@ def _caption(about: dict) -> str:
     versions = {package: version for found in about["versions"].values() for package, version in found.items()}
     listed = ", ".join(f"{package} {version}" for package, version in versions.items())
     return (
-        f"{about['machine']}, {about['cores']} cores, {about['threads']} threads a process, float32, no GPU; "
-        f"{about['rounds']} rounds in turn; {about['date']}, tfbnn {about['commit']}\n{listed}"
+        f"{about['machine']}, {about['cores']} cores, {about['threads']} threads a process, float32, "
+        f"on {about['device']}; {about['rounds']} rounds in turn; {about['date']}, tfbnn {about['commit']}\n{listed}"
     )
 
 
-def _about() -> dict[str, str | int]:
+def describe(device: str) -> dict[str, str | int]:
+    """The machine and the code."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _commit(),
-        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "commit": timing.commit(),
+        "machine": f"{platform.system()} {platform.machine()}, {timing.processor()}",
+        "device": "the CPU" if device == "cpu" else timing.device_name(device),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
     }
-
-
-def _processor() -> str:
-    """The model's name where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown processor"
-
-
-def _commit() -> str:
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return told.stdout.strip() or "of no known commit"
 
 
 def _say(text: str) -> None:

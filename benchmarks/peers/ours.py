@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfbnn
-from benchmarks.peers.serve import inverse_softplus, layers, serve, threads
+from benchmarks.peers.serve import Step, device, inverse_softplus, serve, steps, threads
 
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras")
 
@@ -15,14 +15,15 @@ PACKAGES = ("tensorflow", "tensorflow-probability", "keras")
 class Net:
     def __init__(self, task: dict, arrays: dict):
         self.task, self.x, self.y = task, arrays["x"], arrays["y"]
-        self.how, _, layer = task["variant"].partition(" ")
+        self.how, _, estimator = task["variant"].partition(" ")
         if self.how == "train" and not hasattr(tfbnn, "train"):
             raise NotImplementedError("this version has no tfbnn.train")
-        self.model = _model(layer or "DenseFlipout", task["kind"], layers(arrays), self.x.shape[1])
+        estimator = "Flipout" if task["work"] == "predict" else estimator
+        self.model = _model(estimator, task["kind"], steps(arrays), self.x.shape[1:])
         self._draw = tf.function(lambda x: self.model(x, training=True))
 
     def kl(self) -> float:
-        return float(self.model.kl_divergence())
+        return float(self.model.kl_divergence()) if self.model.variational_layers else 0.0
 
     def outputs(self, draws: int) -> np.ndarray:
         row = self.x[:1]
@@ -42,22 +43,42 @@ class Net:
         tfbnn.train(self.model, x, y, **arguments)
 
 
-def _model(layer: str, kind: str, weights: list[dict], inputs: int) -> tfbnn.BayesianModel:
-    make, units = getattr(tfbnn.layers, layer), [part["bias_loc"].size for part in weights]
-    hidden = [make(unit, activation="relu") for unit in units[:-1]]
-    network = keras.Sequential([keras.Input((inputs,)), *hidden, make(units[-1])])
+def _model(estimator: str, kind: str, net: list[Step], row: tuple[int, ...]) -> tfbnn.BayesianModel:
+    """Without an estimator the weights are points, of plain Keras layers."""
+    network = keras.Sequential([keras.Input(row), *(_layer(estimator, step) for step in net)])
+    units = network.output_shape[-1]
     classes = kind == "classes"
-    likelihood = tfbnn.likelihoods.Categorical(units[-1]) if classes else tfbnn.likelihoods.Normal(scale=1.0)
+    likelihood = tfbnn.likelihoods.Categorical(units) if classes else tfbnn.likelihoods.Normal(scale=1.0)
     model = tfbnn.BayesianModel(network, likelihood, seed=0)
-    for made, part in zip(model.variational_layers, weights, strict=True):
-        for q, name in zip(made.weight_posteriors, ("kernel", "bias"), strict=True):
-            q.loc.assign(part[f"{name}_loc"])
-            q.rho.assign(inverse_softplus(part[f"{name}_scale"]))
+    weighted = [(layer, step.part) for layer, step in zip(network.layers, net, strict=True) if step.part]
+    for layer, part in weighted:
+        if estimator:
+            _set_posteriors(layer, part)
+        else:
+            layer.set_weights([part["kernel_loc"], part["bias_loc"]])
     model.compile(keras.optimizers.Adam())
     return model
+
+
+def _layer(estimator: str, step: Step) -> keras.layers.Layer:
+    if step.kind == "pooling":
+        return keras.layers.MaxPooling2D(2)
+    if step.kind == "flatten":
+        return keras.layers.Flatten()
+    family, units = tfbnn.layers if estimator else keras.layers, step.part["bias_loc"].size
+    if step.kind == "dense":
+        return getattr(family, f"Dense{estimator}")(units, activation=step.activation)
+    return getattr(family, f"Conv2D{estimator}")(units, 5, padding=step.padding, activation=step.activation)
+
+
+def _set_posteriors(layer: keras.layers.Layer, part: dict) -> None:
+    for q, name in zip(layer.weight_posteriors, ("kernel", "bias"), strict=True):
+        q.loc.assign(part[f"{name}_loc"])
+        q.rho.assign(inverse_softplus(part[f"{name}_scale"]))
 
 
 if __name__ == "__main__":
     tf.config.threading.set_intra_op_parallelism_threads(threads())
     tf.config.threading.set_inter_op_parallelism_threads(threads())
-    serve(Net, PACKAGES)
+    with tf.device(device()):
+        serve(Net, PACKAGES)

@@ -24,15 +24,17 @@ class Worker:
     Args:
         command: what to run.
         threads: how many threads it may use.
+        device: "cpu" or "gpu".
         seconds: how long one answer may take before the process is ended.
     """
 
-    def __init__(self, command: Sequence[str], threads: int = 2, seconds: float = 300.0):
+    def __init__(self, command: Sequence[str], threads: int = 2, device: str = "cpu", seconds: float = 300.0):
         self.seconds = seconds
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stderr: a pipe that nobody reads would fill up
         self._process = subprocess.Popen(
             command,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=_environment(threads), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
+            env=environment(threads, device), text=True,
         )  # fmt: skip
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
@@ -83,6 +85,8 @@ def command(python: Path | str, worker: str) -> list[str]:
     return [str(python), "-P", "-m", f"benchmarks.peers.{worker}"]
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int, device: str = "cpu") -> dict[str, str]:
+    """The variables of a process that measures; processes on one GPU share its memory, a bit at a time."""
     told = {"BENCHMARK_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return {**os.environ, **told, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+    where = {"CUDA_VISIBLE_DEVICES": "-1"} if device == "cpu" else {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    return {**os.environ, **told, **where, "BENCHMARK_DEVICE": device, "PYTHONPATH": str(ROOT)}

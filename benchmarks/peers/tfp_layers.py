@@ -1,4 +1,7 @@
-"""tfp.layers on tf_keras (Keras 2): draws in a loop inside one graph, which was faster than S x B tiled rows."""
+"""tfp.layers on tf_keras (Keras 2): draws in a loop inside one graph, which was faster than S x B tiled rows.
+
+The tutorials' ways stand beside it: a loop in Python over eager calls of the model, or over `predict`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from benchmarks.peers.serve import inverse_softplus, layers, serve, threads
+from benchmarks.peers.serve import Step, inverse_softplus, serve, steps, threads
 
 PACKAGES = ("tensorflow", "tensorflow-probability", "tf_keras")
 
@@ -19,7 +22,8 @@ PACKAGES = ("tensorflow", "tensorflow-probability", "tf_keras")
 class Net:
     def __init__(self, task: dict, arrays: dict):
         self.task, self.x, self.y = task, arrays["x"], arrays["y"]
-        self.net = _network(getattr(tfp.layers, task["variant"]), layers(arrays), self.x.shape[1])
+        estimator, _, self.loop = task["variant"].partition(" ")
+        self.net = _network(estimator, steps(arrays), self.x.shape[1:])
         self.optimizer = tf_keras.optimizers.Adam()
         if task["work"] == "train":
             self.optimizer.build(self.net.trainable_variables)
@@ -34,8 +38,13 @@ class Net:
         return self._draws(tf.constant(self.x[:1]), tf.constant(draws)).numpy()[:, 0]
 
     def run(self) -> None:
-        if self.task["work"] == "predict":
-            self._draws(tf.constant(self.x), tf.constant(self.task["samples"])).numpy()
+        draws = self.task["samples"]
+        if self.loop == "eager":
+            tf.stack([self.net(self.x) for _ in range(draws)]).numpy()
+        elif self.loop == "predict()":
+            np.stack([self.net.predict(self.x, batch_size=len(self.x), verbose=0) for _ in range(draws)])
+        elif self.task["work"] == "predict":
+            self._draws(tf.constant(self.x), tf.constant(draws)).numpy()
         else:
             self._train()
 
@@ -65,25 +74,29 @@ class Net:
         return tf.square(outputs - y) / 2 + np.log(2 * np.pi) / 2
 
 
-def _network(layer: type, weights: list[dict], inputs: int) -> tf_keras.Model:
-    """TFP's bias is a point unless told: here it has a posterior, as everybody's."""
-    posterior, prior = tfp.layers.default_mean_field_normal_fn, tfp.layers.default_multivariate_normal_fn
-    net = tf_keras.Sequential([tf_keras.Input((inputs,))])
-    for i, part in enumerate(weights):
-        net.add(
-            layer(
-                part["bias_loc"].size,
-                activation="relu" if i < len(weights) - 1 else None,
-                kernel_posterior_fn=posterior(),
-                bias_posterior_fn=posterior(),
-                bias_prior_fn=prior,
-            )
-        )
-        rho = {name: inverse_softplus(part[f"{name}_scale"]) for name in ("kernel", "bias")}
-        for variable in net.layers[-1].weights:
+def _network(estimator: str, net: list[Step], row: tuple[int, ...]) -> tf_keras.Model:
+    network = tf_keras.Sequential([tf_keras.Input(row), *(_layer(estimator, step) for step in net)])
+    for layer, step in zip(network.layers, net, strict=True):
+        rho = {name: inverse_softplus(step.part[f"{name}_scale"]) for name in ("kernel", "bias") if step.part}
+        for variable in layer.weights:
             name = "kernel" if "kernel_posterior" in variable.name else "bias"
-            variable.assign(rho[name] if "untransformed_scale" in variable.name else part[f"{name}_loc"])
-    return net
+            variable.assign(rho[name] if "untransformed_scale" in variable.name else step.part[f"{name}_loc"])
+    return network
+
+
+def _layer(estimator: str, step: Step) -> tf_keras.layers.Layer:
+    """TFP's bias is a point unless told: here it has a posterior, as everybody's."""
+    if step.kind == "pooling":
+        return tf_keras.layers.MaxPooling2D(2)
+    if step.kind == "flatten":
+        return tf_keras.layers.Flatten()
+    posterior, prior = tfp.layers.default_mean_field_normal_fn, tfp.layers.default_multivariate_normal_fn
+    told = {"kernel_posterior_fn": posterior(), "bias_posterior_fn": posterior(), "bias_prior_fn": prior}
+    units = step.part["bias_loc"].size
+    if step.kind == "dense":
+        return getattr(tfp.layers, f"Dense{estimator}")(units, activation=step.activation, **told)
+    make = getattr(tfp.layers, f"Convolution2D{estimator}")
+    return make(units, 5, padding=step.padding, activation=step.activation, **told)
 
 
 if __name__ == "__main__":

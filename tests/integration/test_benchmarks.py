@@ -2,12 +2,15 @@
 
 import gzip
 import importlib
+import json
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from scipy import stats
 
 import tfbnn
@@ -209,6 +212,212 @@ def test_a_worker_that_ends_tells_its_last_words(load, worker):
     running.ask("prepare", name="net", task={**task, "value": "dies"})
     with pytest.raises(load("peers.process").WorkerFailed, match="last words"):
         running.ask("run", name="net")
+
+
+SMALL_LENET = ((5, 5, 1, 2), (5, 5, 2, 3), (75, 4))
+
+
+@pytest.fixture(scope="module")
+def weights(load):
+    """Weights and rows of a small LeNet."""
+    tasks = load("peers.tasks")
+    return tasks.Work("toy", "", "predict", "classes", SMALL_LENET, rows=2, batch=2, samples=3).arrays()
+
+
+def plain_lenet(weights):
+    """The same net of Keras' own layers."""
+    layers = [keras.layers.Conv2D(2, 5, padding="same", activation="relu"), keras.layers.MaxPooling2D(2),
+              keras.layers.Conv2D(3, 5, activation="relu"), keras.layers.MaxPooling2D(2), keras.layers.Flatten(),
+              keras.layers.Dense(4)]  # fmt: skip
+    net = keras.Sequential([keras.Input((28, 28, 1)), *layers])
+    net.set_weights([weights[f"{name}_loc_{i}"] for i in range(3) for name in ("kernel", "bias")])
+    return net
+
+
+def test_explicit_passes_of_images_are_those_of_keras(load, weights):
+    found = load("peers.agreement").pass_at_the_means(weights)
+    np.testing.assert_allclose(found, plain_lenet(weights)(weights["x"])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_weights_for_images_with_channels_first_are_the_same_net(load, weights):
+    serve = load("peers.serve")
+    first, last = (
+        net[-1].part["kernel_loc"] for net in (serve.channels_first(serve.steps(weights)), serve.steps(weights))
+    )
+    features = np.random.default_rng(0).normal(size=(5, 5, 3))  # height, width, channels
+    np.testing.assert_allclose(features.transpose(2, 0, 1).ravel() @ first, features.ravel() @ last, rtol=1e-6)
+    assert np.abs(first - last).max() > 0.1
+
+
+@pytest.mark.parametrize(("factor", "agrees"), [(1.0, True), (1.3, False)])
+def test_a_net_of_images_with_another_scale_in_one_layer_is_not_timed(load, weights, factor, agrees):
+    agreement = load("peers.agreement")
+    twin = {**weights, "kernel_scale_1": factor * weights["kernel_scale_1"]}
+    found = agreement.compare(agreement.explicit_draws(twin, seed=2), agreement.explicit_draws(weights, seed=1))
+    assert found.reached == agrees
+
+
+def test_contestants_names_are_their_own_and_their_works_exist(load):
+    tasks = load("peers.tasks")
+    assert len({one.name for one in tasks.CONTESTANTS}) == len(tasks.CONTESTANTS)
+    assert {name for one in tasks.CONTESTANTS for name in one.works} == {work.name for work in tasks.WORKS}
+    assert set(tasks.ON_GPU) < set(tasks.WORKERS)
+
+
+def test_the_limit_counts_the_products_of_a_pass_and_of_a_step(load):
+    limit, tasks = load("limit"), load("peers.tasks")
+    mlp = limit.dense(784, 400, 400, 10)
+    assert limit.flops(mlp, 7) == 2 * 7 * (784 * 400 + 400 * 400 + 400 * 10)
+    assert limit.flops(mlp, 7, training=True) == 2 * 7 * (2 * 784 * 400 + 3 * (400 * 400 + 400 * 10))
+    assert limit.flops(limit.LENET[:2], 1) == 2 * 28 * 28 * 150 + 2 * 10 * 10 * 2400
+    assert {work.name: work.layers for work in tasks.WORKS}["lenet"] == limit.LENET
+    for training in (False, True):
+        limit.products([*limit.LENET[:2], *limit.dense(4, 3)], 2, training)()
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(load):
+    """Three rounds of milliseconds that grow, so that ratios of medians and medians of ratios differ."""
+    report, tasks = load("peers.report"), load("peers.tasks")
+
+    def row(name, worker, *milliseconds, reason=""):
+        return report.Row(name, worker, [1e-3 * each for each in milliseconds], reason)
+
+    rows = [
+        row(tasks.REFERENCE, "plain_keras", 50, 40, 80), row(tasks.LIMIT, "plain_keras", 30, 30, 30),
+        row(tasks.MARGINAL, "ours", 40, 44, 60), row("fast peer", "tfp_layers", 200, 528, 300),
+        row("slow peer", "blitz", 900, 900, 900), row("absent peer", "bayesian_torch", reason="not installed"),
+        row(tasks.EAGER[0], "tfp_layers", 4000, 4400, 6600), row(tasks.EAGER[1], "tfp_layers", reason="fails: x | y"),
+    ]  # fmt: skip
+    return report.Table("predict", "a title", "prediction", 0.0, rows)
+
+
+def test_targets_are_medians_of_ratios_to_the_fastest_that_was_timed(load, table):
+    outcome = load("targets.outcome")
+    flat, peer, eager = load("targets.ratios").outcomes([table], [1])
+    assert flat.measured == pytest.approx(0.8)  # of 0.8, 1.1, 0.75
+    assert flat.verdict == "met"
+    assert peer.measured == pytest.approx(5)  # of 5, 12, 5: the loops of the tutorials are no compiled peers
+    assert peer.verdict == "missed by 1.60 x"
+    assert peer.details[0] == "compared with fast peer"
+    assert "absent peer: not installed" in peer.details
+    assert peer.details[-1] == "bare matrix products: 30 ms (30 - 30): 0.68 of tfbnn, marginal"
+    assert eager.measured == pytest.approx(100)
+    assert (
+        "| 1 | predict, MLP 784-400-400-10, B=128, S=100: fastest compiled peer | >= 8 x | 5.00 x | missed by 1.60 x |"
+        in (outcome.markdown([flat, peer, eager]))
+    )
+
+
+def test_targets_without_peers_say_why(load, table):
+    for row in table.rows:
+        if row.worker not in ("ours", "plain_keras"):
+            row.seconds, row.reason = [], "could not be installed: ERROR: x | y"
+    flat, peer, eager = load("targets.ratios").outcomes([table], [1])
+    assert flat.measured == pytest.approx(0.8)
+    assert (peer.measured, eager.measured) == (None, None)
+    assert not peer.is_met
+    assert "absent peer: could not be installed" in peer.verdict
+    [line] = load("targets.outcome").markdown([peer]).splitlines()[2:]
+    assert line.count("|") == 6
+
+
+def test_every_target_is_there_once_and_a_twin_that_misses_is_told(load):
+    command, ratios, outcome = (load(f"targets.{name}") for name in ("command", "ratios", "outcome"))
+    numbers = [target.number for target, *_ in ratios.TARGETS] + list(command.OTHERS)
+    assert sorted(set(numbers)) == list(command.NUMBERS)
+    assert not set(command.OTHERS) & set(ratios.WORKS)
+    for target in [target for target, *_ in ratios.TARGETS] + [
+        aim for aims, _ in command.OTHERS.values() for aim in aims
+    ]:
+        better, worse = (1.01, 0.99) if target.is_least else (0.99, 1.01)
+        assert outcome.Outcome(target, better * target.bound).is_met
+        assert outcome.Outcome(target, worse * target.bound).verdict.startswith("missed by 1.01")
+
+
+def test_what_cannot_be_measured_says_so_and_the_rest_goes_on(load, monkeypatch):
+    command, apart, outcome = (load(f"targets.{name}") for name in ("command", "apart", "outcome"))
+
+    def fails(given):
+        raise apart.Failed("no memory")
+
+    aim = outcome.Target(8, "work", 1.5)
+    monkeypatch.setattr(command, "OTHERS", {8: ([aim], fails), 9: ([aim], lambda given: [outcome.Outcome(aim, 1.0)])})
+    found = command.others(command.settings(["--only", "8", "9", "--quick"]))
+    assert [each.verdict for each in found] == ["not measured: no memory", "met"]
+    assert command.others(command.settings(["--only", "1"])) == []
+
+
+def test_peaks_of_memory_are_seen_and_the_result_is_told(load):
+    peak_of, mib = load("targets.memory").peak_of, 2**20
+
+    def call():
+        held = np.ones(40 * mib, np.uint8)
+        return held[: 8 * mib].copy()
+
+    told = peak_of(call)
+    assert told["result"] == 8 * mib
+    assert 40 * mib <= told["peak"] - told["before"] < 60 * mib
+
+
+def test_processes_of_their_own_answer_by_their_last_line_and_tell_their_errors(load):
+    apart = load("targets.apart")
+    assert apart.run_code("print('chatter'); print('[1, 2]')") == [1, 2]
+    with pytest.raises(apart.Failed, match="ValueError: no"):
+        apart.run_code("raise ValueError('no')")
+
+
+def test_imports_are_timed_one_after_the_other_in_a_new_process(load):
+    import_of_nothing, sleep = load("targets.imports").seconds_of(["import sys", "time.sleep(0.2)"])
+    assert import_of_nothing < 0.1
+    assert 0.2 <= sleep < 2
+
+
+def test_without_a_gpu_one_line_says_so(load):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    for name in ("prediction", "training", "layers", "targets", "peers", "cost"):
+        with pytest.raises(SystemExit, match="TensorFlow sees no GPU") as told:
+            load(name).main(["--device", "gpu"])
+        assert "\n" not in str(told.value)
+    assert load("timing").device("cpu") == "/CPU:0"
+
+
+@pytest.mark.slow
+def test_the_command_measures_in_processes_of_their_own_and_writes_what_it_found(load, tmp_path, capsys):
+    load("targets").main(["--quick", "--only", "4", "8", "--out", str(tmp_path)])
+    told = json.loads((tmp_path / "targets.json").read_text(encoding="utf-8"))["targets"]
+    assert [each["target"]["number"] for each in told] == [4, 4, 8]
+    p50, p99, memory = (each["measured"] for each in told)
+    assert 0 < p50 <= p99
+    assert memory > 0
+    assert "| 8 | peak memory of predict" in capsys.readouterr().out
+
+
+def test_costs_are_drawn_and_told_for_every_size(load, tmp_path):
+    cost = load("cost")
+    drawn = cost.panels(quick=True)
+    measured = {
+        panel.letter: {name: [[1e-3 * (i + 1), 2e-3] for i in range(2)] for name in cost.WAYS} for panel in drawn
+    }
+    cost.plot(tmp_path / "cost.png", drawn, measured, "a caption")
+    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+    lines = cost.table(drawn[0], measured["S"]).splitlines()
+    assert lines[2:] == ["| 1 | 1.5 | 1.5 | 1.5 | 1.5 |", "| 3 | 2 | 2 | 2 | 2 |"]
+    assert {panel.letter: [panel.sizes[-1], len(panel.cases)] for panel in cost.panels()} == {
+        "S": [1000, 7], "B": [1024, 6], "units": [800, 6], "N": [8192, 4]
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_ways_of_one_size_give_as_many_numbers(load):
+    ways = load("cost").ways(load("cost").Case(samples=3, rows=2, units=4))
+    marginal, coherent, flat, _ = (way() for way in ways.values())
+    assert marginal.parameters.shape == coherent.parameters.shape == (3, 2, 10)
+    assert sum(part.size for part in flat) == marginal.parameters.size
 
 
 # --- active -----------------------------------------------------------------------------------------------------------
