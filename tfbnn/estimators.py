@@ -70,7 +70,8 @@ def _gaussian(q: Sequence[WeightPosterior]) -> tuple[list[tf.Tensor], list[tf.Te
 
 def _moments(q: Sequence[WeightPosterior]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     loc, scale = _gaussian(q)
-    return loc, [tf.square(s) + TINY for s in scale]
+    *variance, last = [tf.square(s) for s in scale]
+    return loc, [*variance, last + TINY]  # of a bias, where there is one
 
 
 def _moments_of_outputs(op: Op, x: Sequence[Any], loc: Any, variance: Any) -> tuple[tf.Tensor, tf.Tensor]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
+import itertools
 import math
 import zlib
 from collections import Counter
@@ -500,6 +501,21 @@ class Plan:
                 dimension += math.prod(request.shape)
         return found
 
+    def draw_blocks(
+        self, seeds: Mapping[tuple[int, str], tf.Tensor], first: tf.Tensor, count: Any, sequence: str
+    ) -> dict[tuple[int, str], tf.Tensor]:
+        """As `draw_block`, of `count` blocks from number `first` on; for noise that is all made of bits."""
+        shapes = {key: request.shape or [] for key, request in self.requests.items()}
+        dimensions = itertools.accumulate((math.prod(shape) for shape in shapes.values()), initial=0)
+        of_each = list(zip(shapes, shapes.values(), dimensions, strict=False))
+
+        def bits_of(block):
+            return [bits_of_block(shape, seeds[key], block, sequence, dimension) for key, shape, dimension in of_each]
+
+        like = [tf.TensorSpec([DRAWS_PER_BLOCK, *shape], tf.int32) for shape in shapes.values()]
+        bits = tf.map_fn(bits_of, first + tf.range(count), fn_output_signature=like)
+        return self.noise({k: tf.reshape(part, [-1, *shapes[k]]) for k, part in zip(shapes, bits, strict=True)})
+
     def refuse_too_large_for(self, sequence: str) -> None:
         """Raises where a draw has more numbers than Sobol's points have dimensions here."""
         if sequence == "sobol" and self.size > MOST_DIMENSIONS:
@@ -695,7 +711,7 @@ class StackedTape(Tape):
         eps = tf.cast(self._read(name), mean.dtype)
         if not self._is_behind_noise:
             return _in_rows(mean + stddev * eps)
-        of_each_draw = tf.reshape(stddev, [eps.shape[0], -1, *stddev.shape[1:]])
+        of_each_draw = tf.reshape(stddev, [tf.shape(eps)[0], -1, *stddev.shape[1:]])
         return mean + _in_rows(of_each_draw * eps)
 
 

@@ -18,9 +18,9 @@ def positive(rho: Any) -> tf.Tensor:
 
 @tf.custom_gradient
 def _softplus(rho: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    # As tf.math.softplus; its gradient is made of the same exponential, which saves a tenth of a compiled step.
-    e = tf.exp(tf.where(rho > 0, -rho, rho))
-    return tf.maximum(rho, 0.0) + tf.math.log1p(e), lambda upstream: upstream * tf.where(rho > 0, 1.0, e) / (1.0 + e)
+    # As tf.math.softplus; its slope is made of the same exponential, which saves a tenth of a compiled training step.
+    e = tf.exp(-tf.abs(rho))
+    return tf.nn.relu(rho) + tf.math.log1p(e), lambda upstream: upstream * tf.where(rho > 0, 1.0, e) / (1.0 + e)
 
 
 def inverse_positive(scale: Numbers) -> Numbers:

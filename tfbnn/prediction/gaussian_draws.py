@@ -23,7 +23,7 @@ from tfbnn.prediction.jacobians import (
     trained_weights,
     unflat,
 )
-from tfbnn.prediction.monte_carlo import NetworkDraws
+from tfbnn.prediction.monte_carlo import Blocks, NetworkDraws
 
 STRUCTURES = ("full", "kronecker", "diagonal")
 WHICH = ("all", "last")
@@ -148,18 +148,18 @@ class GaussianDraws(NetworkDraws):
 
     # --- outputs -----------------------------------------------------------------------------------------------------
 
-    def _make_block(self, x, seed, coupling):
+    def _blocks(self, x, seed, coupling):
         if self.predictive == "sampled":
-            return super()._make_block(x, seed, coupling)
+            return super()._blocks(x, seed, coupling)
         if coupling == "coherent":
-            return lambda block: self._linearised_block(x, seed, block)
+            return Blocks(lambda block, _: self._linearised_block(x, seed, block))
         mean, root = self.output_moments(x)
 
-        def block_of_rows_alone(block):
+        def of_rows_alone(block, _):
             eps = self._noise(seed, block, -1, [self.likelihood.num_outputs])
             return self._complete_draws(mean + tf.einsum("bpq,sq->sbp", root, eps))
 
-        return block_of_rows_alone
+        return Blocks(of_rows_alone)
 
     def _linearised_block(self, x: Any, seed: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
         """The parameters of f(x, w*) + J dw: [DRAWS_PER_BLOCK, B, P']."""

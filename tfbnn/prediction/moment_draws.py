@@ -20,7 +20,7 @@ from tfbnn.prediction.chain import chain_of, run
 from tfbnn.prediction.gaussian_draws import symmetric_root
 from tfbnn.prediction.jacobians import NUMBERS_AT_ONCE, in_parts
 from tfbnn.prediction.moments import DenseWeights, Moments, dense, relu
-from tfbnn.prediction.monte_carlo import NetworkDraws
+from tfbnn.prediction.monte_carlo import Blocks, NetworkDraws
 
 COVARIANCES = ("full", "diagonal")
 OUTPUT_NOISE = -4  # in place of a layer's index, which the layers' own noise has
@@ -109,18 +109,18 @@ class MomentDraws(NetworkDraws):
             return NUMBERS_AT_ONCE
         return max(1, NUMBERS_AT_ONCE // max(step.layer.units for step in self._steps) ** 2)
 
-    def _make_block(self, x, seed, coupling):
+    def _blocks(self, x, seed, coupling):
         if coupling == "coherent":
             expected = "'marginal' of method 'moments', which knows the law of each row alone"
             raise invalid("coupling", expected, coupling, "Take method='sampling', whose draws join rows.")
         mean, covariance = self.output_moments(x)
         root, own = symmetric_root(covariance), seed_of_tensor(seed, OUTPUT_NOISE, "outputs")
 
-        def block_of_points(block):
+        def points(block, _):
             z = standard_normal(bits_of_block([self.likelihood.num_outputs], own, block, self.sequence))
             return self._complete_draws(mean + tf.einsum("bpq,sq->sbp", root, z))
 
-        return block_of_points
+        return Blocks(points)
 
     def get_config(self):
         """The constructor's arguments."""

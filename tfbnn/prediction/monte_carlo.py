@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,14 +19,38 @@ from tfbnn.core.traversal import sublayers
 from tfbnn.layers.convolution import Convolution
 from tfbnn.layers.variational import Variational
 from tfbnn.prediction import decompose
-from tfbnn.prediction.chain import chain_of
 from tfbnn.prediction.convolutions import ConvolutionalHead
+from tfbnn.prediction.in_rows import blocks_at_once, draws_stack_in_rows
 from tfbnn.prediction.prediction import Prediction
 
 DEFAULT_SAMPLES = 100
 MOST_SAMPLES = 10_000  # of num_samples="auto"
 BLOCKS_BEFORE_ERROR = 2  # of ten draws, before their spread is believed
 ROWS_PER_CALL = 1024  # keeps the working set of a block of draws small whatever the number of rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """What makes draws, in blocks of `DRAWS_PER_BLOCK`.
+
+    Attributes:
+        make: (number of the first block, how many) -> their draws, [how many * DRAWS_PER_BLOCK, B, P'].
+        at_once: how many it is asked for together, int or int32 scalar; where that is 1, it makes one always.
+    """
+
+    make: Callable[[Any, Any], tf.Tensor]
+    at_once: Any = 1
+
+    def of_numbers(self, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+        """The draws of blocks number `first` ... `last`, made one after another."""
+        turns = (last - first + self.at_once) // self.at_once
+        results = tf.TensorArray(tf.float32, size=turns, infer_shape=False)
+
+        def step(turn, results):
+            begin = first + turn * self.at_once
+            return turn + 1, results.write(turn, self.make(begin, tf.minimum(self.at_once, last - begin + 1)))
+
+        return tf.while_loop(lambda turn, _: turn < turns, step, (0, results), parallel_iterations=1)[1].concat()
 
 
 @register
@@ -67,7 +92,7 @@ class NetworkDraws(Draws):
         start, count = tf.cast(start, tf.int32), tf.cast(count, tf.int32)
         with tf.control_dependencies([_assert_positive(count), *self._assert_enough(start + count)]):
             first, last = start // DRAWS_PER_BLOCK, (start + count - 1) // DRAWS_PER_BLOCK
-        blocks = _map_blocks(self._make_block(x, seed_pair(seed), coupling), first, last)
+        blocks = self._blocks(x, seed_pair(seed), coupling).of_numbers(first, last)
         offset = start - first * DRAWS_PER_BLOCK
         draws = blocks[offset : offset + count]
         draws.set_shape([None, keras.tree.flatten(x)[0].shape[0], self.likelihood.num_parameters])
@@ -88,7 +113,7 @@ class NetworkDraws(Draws):
         at_most = tf.cast(at_most, tf.int32)
         with tf.control_dependencies([_assert_error(max_error)]):
             max_error, last = tf.identity(max_error), (at_most - 1) // DRAWS_PER_BLOCK
-        make_block = self._make_block(x, seed_pair(seed), coupling)
+        make = self._blocks(x, seed_pair(seed), coupling).make
         num_rows = keras.tree.flatten(x)[0].shape[0]
         of_mean = self.likelihood.mean(tf.zeros([1, 1, self.likelihood.num_parameters])).shape[-1]
 
@@ -97,7 +122,7 @@ class NetworkDraws(Draws):
             return (block <= last) & ((block < BLOCKS_BEFORE_ERROR) | (error > max_error))
 
         def step(block, results, count, mean, squares):
-            draws = make_block(block) if of is None else of(make_block(block))
+            draws = make(block, 1) if of is None else of(make(block, 1))
             values = decompose.independent_parts(self.likelihood.mean(draws), self.sequence)
             return block + 1, results.write(block, draws), *moments_with(count, mean, squares, values)
 
@@ -144,8 +169,8 @@ class NetworkDraws(Draws):
         """
         return []
 
-    def _make_block(self, x: Any, seed: tf.Tensor, coupling: str) -> Callable[[tf.Tensor], tf.Tensor]:
-        """What makes the draws of a block, [DRAWS_PER_BLOCK, B, P'], from its number; what all share is done once."""
+    def _blocks(self, x: Any, seed: tf.Tensor, coupling: str) -> Blocks:
+        """What makes the draws of blocks; what all share is done once."""
         plan = Plan.of(self._forward, x, sublayers(self.network), coupling)
         plan.refuse_too_large_for(self.sequence)
         drawn = [variable for variable, _ in self.drawn(seed, tf.constant(0))]
@@ -154,14 +179,20 @@ class NetworkDraws(Draws):
         if head is not None:
             x = head.before(x)
         elif not drawn and draws_stack_in_rows(self.network, plan):
-            return lambda block: self._block_in_rows(x, plan, plan.draw_block(seeds, block, self.sequence))
-        return lambda block: self._block(x, plan, head, seed, block, plan.draw_block(seeds, block, self.sequence))
+            return self._blocks_in_rows(x, plan, seeds)
+        return Blocks(
+            lambda block, _: self._block(x, plan, head, seed, block, plan.draw_block(seeds, block, self.sequence))
+        )
 
-    def _block_in_rows(self, x: Any, plan: Plan, noise: dict[Any, tf.Tensor]) -> tf.Tensor:
-        """As `_block`, the draws one after another in the axis of the rows: large products, and nothing moved."""
-        with noise_scope(plan.stacked_tape(noise)):
-            parameters = self._forward(x)
-        return tf.reshape(parameters, [DRAWS_PER_BLOCK, -1, *parameters.shape[1:]])
+    def _blocks_in_rows(self, x: Any, plan: Plan, seeds: Mapping[Any, tf.Tensor]) -> Blocks:
+        """The draws one after another in the axis of the rows: large products, and nothing is moved."""
+
+        def make(first, count):
+            with noise_scope(plan.stacked_tape(plan.draw_blocks(seeds, first, count, self.sequence))):
+                parameters = self._forward(x)
+            return tf.reshape(parameters, [count * DRAWS_PER_BLOCK, -1, *parameters.shape[1:]])
+
+        return Blocks(make, blocks_at_once(tf.shape(keras.tree.flatten(x)[0])[0], plan.size))
 
     def _block(
         self,
@@ -228,18 +259,6 @@ def _assert_positive(count: tf.Tensor) -> tf.Operation:
 
 def _assert_error(max_error: tf.Tensor) -> tf.Operation:
     return tf.debugging.assert_positive(max_error, "max_error, the standard error to reach, must be a number above 0")
-
-
-def _map_blocks(make_block: Any, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
-    """Concatenates make_block(first) ... make_block(last), one after another."""
-    results = tf.TensorArray(tf.float32, size=last - first + 1, infer_shape=False)
-    _, results = tf.while_loop(
-        lambda block, _: block <= last,
-        lambda block, results: (block + 1, results.write(block - first, make_block(block))),
-        (first, results),
-        parallel_iterations=1,
-    )
-    return results.concat()
 
 
 def moments_with(count: Any, mean: Any, squares: Any, values: tf.Tensor) -> tuple[Any, Any, Any]:
@@ -327,28 +346,6 @@ def draws_loop(layers: Sequence[keras.layers.Layer], drawn: Sequence[keras.Varia
     """
     own = {id(variable) for variable in drawn}
     return any(_loops(layer, own) for layer in layers)
-
-
-def draws_stack_in_rows(network: keras.Model, plan: Plan) -> bool:
-    """Whether the draws of a block can go through a network as so many rows more: as far as it is known, no layer
-    mixes rows, and all noise is around the outputs of layers of a chain.
-    """
-    layers = chain_of(network)
-    have_noise = {index for index, _ in plan.requests}
-    if not layers or network.inputs[0].shape[0] is not None or plan.around != set(plan.requests) or not have_noise:
-        return False
-    in_chain = {id(layer) for layer in layers}
-    return all(id(plan.layers[index]) in in_chain for index in have_noise) and all(map(_keeps_rows_apart, layers))
-
-
-def _keeps_rows_apart(layer: keras.layers.Layer) -> bool:
-    """False where it is not known: for a layer or an activation of a user's own."""
-    parts = sublayers(layer)
-    made_of = [*(type(part) for part in parts), *filter(None, (getattr(part, "activation", None) for part in parts))]
-    is_known = all(getattr(part, "__module__", "").split(".")[0] in ("keras", "tfbnn") for part in made_of)
-    return is_known and not any(
-        isinstance(part, keras.layers.Lambda) or getattr(part, "stateful", False) for part in parts
-    )
 
 
 def _loops(layer: keras.layers.Layer, drawn: set[int]) -> bool:

@@ -1,0 +1,57 @@
+"""Draws in the axis of the rows: networks that may see the rows of many draws as so many rows more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfbnn.core.noise import DRAWS_PER_BLOCK, Plan
+from tfbnn.core.traversal import sublayers
+from tfbnn.prediction.chain import chain_of
+
+ROWS_AT_ONCE = 2560  # of all draws together: enough for products at full speed, and few enough for the cache
+NUMBERS_AT_ONCE = 2**20  # of noise
+
+
+def blocks_at_once(num_rows: tf.Tensor, noise_per_draw: int) -> tf.Tensor:
+    """How many blocks of draws go through a network together, int32 scalar, 1 or more.
+
+    Args:
+        num_rows: B.
+        noise_per_draw: numbers.
+    """
+    of_noise = NUMBERS_AT_ONCE // (DRAWS_PER_BLOCK * max(noise_per_draw, 1))
+    return tf.maximum(1, tf.minimum(ROWS_AT_ONCE // (DRAWS_PER_BLOCK * tf.maximum(num_rows, 1)), of_noise))
+
+
+def draws_stack_in_rows(network: keras.Model, plan: Plan) -> bool:
+    """Whether draws can go through a network as so many rows more.
+
+    So it is where no layer mixes rows, as far as that is known, and all noise is around the outputs of layers of a
+    chain: rows before the first noise, of which there are fewer, meet none behind it.
+
+    Args:
+        network: built.
+        plan: of what it asks for.
+    """
+    layers = chain_of(network)
+    have_noise = {index for index, _ in plan.requests}
+    if not layers or network.inputs[0].shape[0] is not None or plan.around != set(plan.requests) or not have_noise:
+        return False
+    in_chain = {id(layer) for layer in layers}
+    return all(id(plan.layers[index]) in in_chain for index in have_noise) and all(map(_keeps_rows_apart, layers))
+
+
+def _keeps_rows_apart(layer: keras.layers.Layer) -> bool:
+    """False where it is not known: for a layer or an activation of a user's own."""
+    parts = sublayers(layer)
+    made_of: list[Any] = [
+        *(type(part) for part in parts),
+        *filter(None, (getattr(part, "activation", None) for part in parts)),
+    ]
+    is_known = all(getattr(part, "__module__", "").split(".")[0] in ("keras", "tfbnn") for part in made_of)
+    return is_known and not any(
+        isinstance(part, keras.layers.Lambda) or getattr(part, "stateful", False) for part in parts
+    )
