@@ -233,6 +233,7 @@ def bits_of_block(
     return sobol_bits(numbers, dimension, shape, random_bits(shape, seed))
 
 
+_WIDTH = 512  # of a row of counters: XLA shares rows between cores, which it does not do with one long one
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
@@ -240,7 +241,7 @@ def threefry(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[tf.Tensor,
     """The block cipher Threefry-2x32 of 20 rounds: two words of 32 random bits for each counter.
 
     Args:
-        key: two words, uint32 scalars.
+        key: two words, uint32 that broadcast against the counter's.
         counter: two words, uint32 of one shape.
 
     Reference: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
@@ -264,13 +265,22 @@ def _word(number: int) -> tf.Tensor:
 def counted_bits(shape: Sequence[int], key: tuple[Any, Any], step: Any) -> tf.Tensor:
     """int32 of 32 random bits, a function of the key and of a step's number, the same on every device.
 
-    For use inside XLA, where it is as fast as the kernels' own generator is outside; `random_bits` is 60 times slower
-    there on CPUs. Outside of XLA it is the slower one, for large shapes.
+    For use inside XLA, where it is four times faster than the kernels' own generator is outside; `random_bits` is 60
+    times slower there on CPUs. Outside of XLA it is the slower one, for large shapes.
+
+    Args:
+        shape: of the bits.
+        key: two words of 32 bits, scalars; or [M] each, then bits are [M, *shape].
+        step: whole number of 0 or more.
     """
     size = math.prod(shape)
-    places = tf.range((size + 1) // 2)
-    a, b = threefry(key, (places, tf.fill(tf.shape(places), tf.cast(step, tf.uint32))))
-    return tf.reshape(tf.bitcast(tf.concat([a, b], axis=0)[:size], tf.int32), shape)
+    width = min(_WIDTH, max(1, math.ceil(size / 2)))
+    places = tf.reshape(tf.range(math.ceil(size / (2 * width)) * width), [-1, width])
+    words = [tf.cast(word, tf.uint32)[..., tf.newaxis, tf.newaxis] for word in key]
+    a, b = threefry((words[0], words[1]), (places, tf.fill(tf.shape(places), tf.cast(step, tf.uint32))))
+    lead = words[0].shape[:-2]
+    bits = tf.reshape(tf.bitcast(tf.concat([a, b], axis=-1), tf.int32), [*lead, 2 * math.prod(places.shape)])
+    return tf.reshape(bits[..., :size], [*lead, *shape])
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------
@@ -471,6 +481,19 @@ class Plan:
             for key, request in self.requests.items()
             if request.shape is not None
         }
+
+    def counted_bits(self, key: tf.Tensor, step: tf.Tensor, count: int) -> dict[tuple[int, str], tf.Tensor]:
+        """As `bits`, a function of the key and of a step's number, for use inside XLA.
+
+        Args:
+            key: int32 [2], or [M, 2]: then each tensor has an axis of M in front of that of `count`.
+            step: int32 scalar.
+            count: of draws.
+        """
+        shapes = {k: [count, *request.shape] for k, request in self.requests.items() if request.shape is not None}
+        flat = counted_bits([count * self.size], (key[..., 0], key[..., 1]), step)
+        parts = tf.split(flat, [math.prod(shape) for shape in shapes.values()], axis=-1) if shapes else []
+        return {k: tf.reshape(p, [*key.shape[:-1], *shapes[k]]) for k, p in zip(shapes, parts, strict=True)}
 
     def noise(self, bits: Mapping[tuple[int, str], tf.Tensor]) -> dict[tuple[int, str], tf.Tensor]:
         """The noise of `bits`; inside XLA this is several times faster than by TensorFlow's kernels."""

@@ -1,4 +1,4 @@
-"""Many steps of training in one graph: random bits for a chunk of steps are drawn, then XLA runs the steps."""
+"""Many steps of training in one graph, compiled by XLA where that is faster."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import tensorflow as tf
 from tfbnn.core.noise import Plan, fold_in, seed_of_tensor, seed_pair
 from tfbnn.training.stack import Stack, bits_for_stack
 
-NUMBERS_PER_CHUNK = 2**20  # noise of one model that is drawn at once: 4 MiB
+NUMBERS_PER_CHUNK = 2**20  # noise of one model that is drawn at once outside XLA: 4 MiB
 ORDER, NOISE = -1, -2  # keys of training's own seeds, beside the layers' indices of prediction
 
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Steps of one batch size that share one drawing of noise.
+    """Steps of one batch size that are made by one call.
 
     Attributes:
         plan: what noise a step asks for.
         steps: how many steps at most.
-        run: (data, rows [steps, ...], bits, seed, count) -> sum over `count` steps of the reported values.
+        run: (data, rows [steps, ...], source, seed, count) -> sum over `count` steps of the reported values. The source
+            of noise is (keys, number of the first step) where it is compiled; else the bits of all steps.
         compiled: whether `run` is compiled by XLA.
     """
 
@@ -37,8 +38,8 @@ class Chunk:
 class Steps:
     """Steps of a stack of models on rows of data on the device.
 
-    The noise of a step is a function of the model's seed and the number of steps made when its chunk began, whatever
-    is trained beside it; XLA computes everything but its bits, which it draws slowly on CPUs.
+    The noise of a step is a function of the model's seed and the step's number, whatever is trained beside it. XLA
+    makes its bits by counting; outside of it they are drawn for a chunk of steps at once, and are others.
 
     Args:
         stack: what is trained.
@@ -118,10 +119,13 @@ class Steps:
 
         def body(begin, sums):
             at = [fold_in(seed, first + begin) for seed in seeds]
-            bits = bits_for_stack(chunk.plan, at, chunk.steps, self.stack.lead.train_samples)
+            if chunk.compiled:
+                source: Any = (seeds[0] if len(seeds) == 1 else tf.stack(seeds), first + begin)
+            else:
+                source = bits_for_stack(chunk.plan, at, chunk.steps, self.stack.lead.train_samples)
             part = tf.slice(rows, [begin, *[0] * (len(rows.shape) - 1)], [chunk.steps, *rows.shape[1:]])
             count = tf.minimum(chunk.steps, steps - begin)
-            return begin + chunk.steps, sums + chunk.run(data, part, bits, at[0], count)
+            return begin + chunk.steps, sums + chunk.run(data, part, source, at[0], count)
 
         return tf.while_loop(lambda begin, _: begin < steps, body, (0, self._zeros()), parallel_iterations=1)[1]
 
@@ -139,22 +143,30 @@ class Steps:
         key = (str(batch), steps)
         if key not in self._chunks:
             plan, is_faster = self.stack.plan(batch)
-            at_most = max(1, NUMBERS_PER_CHUNK // max(plan.size * self.stack.lead.train_samples, 1))
-            size = math.ceil(steps / math.ceil(steps / at_most))
             worth_it = steps > 1 and is_faster  # XLA takes a second to compile
             compiled = worth_it if self._jit_compile is None else self._jit_compile
-            run = tf.function(self._steps(plan), autograph=False, jit_compile=compiled)
+            at_most = max(1, NUMBERS_PER_CHUNK // max(plan.size * self.stack.lead.train_samples, 1))
+            size = steps if compiled else math.ceil(steps / math.ceil(steps / at_most))
+            run = tf.function(self._steps(plan, compiled), autograph=False, jit_compile=compiled)
             self._chunks[key] = Chunk(plan, size, run, compiled)
         return self._chunks[key]
 
-    def _steps(self, plan: Plan) -> Callable[..., tf.Tensor]:
-        def run(data, rows, bits, seed, count):
-            def body(i, sums):
-                batch = keras.tree.map_structure(lambda part: tf.gather(part, rows[i]), data)
-                noise = plan.noise({key: part[i] for key, part in bits.items()})
-                return i + 1, sums + self.stack.step(batch, noise, fold_in(seed, i) if plan.follows_weights else None)
+    def _steps(self, plan: Plan, compiled: bool) -> Callable[..., tf.Tensor]:
+        def noise_of(source, i):
+            if not compiled:
+                return plan.noise({key: part[i] for key, part in source.items()})
+            keys, first = source
+            return plan.noise(plan.counted_bits(keys, first + i, self.stack.lead.train_samples))
 
-            return tf.while_loop(lambda i, _: i < count, body, (0, self._zeros()))[1]
+        def run(data, rows, source, seed, count):
+            def body(i, sums, noise):
+                batch = keras.tree.map_structure(lambda part: tf.gather(part, rows[i]), data)
+                values = self.stack.step(batch, noise, fold_in(seed, i) if plan.follows_weights else None)
+                return i + 1, sums + values, noise_of(source, tf.minimum(i + 1, count - 1))
+
+            # Noise is made a step ahead: XLA would make it anew wherever it is used, in the gradient too.
+            begin = (0, self._zeros(), noise_of(source, 0))
+            return tf.while_loop(lambda i, *_: i < count, body, begin)[1]
 
         return run
 
