@@ -44,9 +44,9 @@ def batches(x=X, y=Y, w=None, size=BATCH):
         yield (*part, w[i : i + size]) if w is not None else tuple(part)
 
 
-def steps_of_fit(model, epochs=1, seed=None, w=None, x=X, y=Y):
-    """`train_step`s on the rows in their order, with the noise that the loop draws: a chunk of the full batches of an
-    epoch, and one of the last."""
+def steps_of_fit(model, epochs=1, seed=None, w=None, x=X, y=Y, jit=False):
+    """`train_step`s on the rows in their order, with the noise of the loop: drawn for a chunk of the full batches of an
+    epoch, and one of the last; or, where it is compiled, counted for each step."""
     model.num_data = len(y)
     model.build_for(x)
     layers = sublayers(model)
@@ -59,10 +59,12 @@ def steps_of_fit(model, epochs=1, seed=None, w=None, x=X, y=Y):
             spec = keras.tree.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), one)
             plan, _ = Stack([model]).plan(spec)
             start = seed_of_tensor(seed_pair(model.seed if seed is None else seed), NOISE, "training")
-            at = fold_in(start, tf.cast(model.optimizer.variables[0].value, tf.int32))
-            noise = plan.noise(bits_for_stack(plan, [at], len(chunk), model.train_samples))
+            first = tf.cast(model.optimizer.variables[0].value, tf.int32)
+            drawn = bits_for_stack(plan, [fold_in(start, first)], len(chunk), model.train_samples)
             for i, batch in enumerate(chunk):
-                source = InTurn({key: value[i] for key, value in noise.items()}, layers, model.train_samples)
+                counted = plan.counted_bits(start, first + i, model.train_samples)
+                noise = plan.noise(counted if jit else {key: bits[i] for key, bits in drawn.items()})
+                source = InTurn(noise, layers, model.train_samples)
                 with noise_scope(source):
                     logs = model.train_step(batch)
     return {name: float(value) for name, value in logs.items()}
@@ -102,7 +104,7 @@ def test_steps_are_those_of_fit_for_the_same_batches_and_noise(layer, samples, w
     alone, loop = (model_of(network(layer), train_samples=samples) for _ in range(2))
     rows = 22 if epochs > 1 else N  # 22: the last batch is smaller
     x, y, w = X[:rows], Y[:rows], None if w is None else w[:rows]
-    steps_of_fit(alone, epochs, w=w, x=x, y=y)
+    steps_of_fit(alone, epochs, w=w, x=x, y=y, jit=jit)
     train(loop, x, y, epochs=epochs, sample_weight=w, shuffle=False, jit_compile=jit)
     assert_close(loop, alone)
 

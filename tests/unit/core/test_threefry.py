@@ -44,3 +44,12 @@ def test_they_make_standard_normals():
     assert (np.abs(found) < 4.0 * errors).all()
     halves = z[:200_000], z[200_000:]
     assert abs(np.corrcoef(*halves)[0, 1]) < 4.0 / 200_000**0.5
+
+
+@pytest.mark.parametrize("shape", [(1,), (5, 3), (1025,), (700, 3)])
+def test_keys_side_by_side_have_the_bits_of_each_alone(shape):
+    keys = np.array([[3, 4], [5, 6], [0, 2**31 - 1]], np.int32)
+    together = counted_bits(shape, (keys[:, 0], keys[:, 1]), 9)
+    np.testing.assert_array_equal(together, [counted_bits(shape, tuple(key), 9) for key in keys])
+    assert together.shape == (3, *shape)
+    assert len(np.unique(together)) > 0.999 * np.size(together)
