@@ -533,11 +533,13 @@ class Plan:
         of_each = list(zip(shapes, shapes.values(), dimensions, strict=False))
 
         def bits_of(block):
-            return [bits_of_block(shape, seeds[key], block, sequence, dimension) for key, shape, dimension in of_each]
+            found = [bits_of_block(shape, seeds[key], block, sequence, dimension) for key, shape, dimension in of_each]
+            return [tf.bitcast(bits, tf.float32) for bits in found]  # int32 would be put together in a GPU's host
 
-        like = [tf.TensorSpec([DRAWS_PER_BLOCK, *shape], tf.int32) for shape in shapes.values()]
-        bits = tf.map_fn(bits_of, first + tf.range(count), fn_output_signature=like)
-        return self.noise({k: tf.reshape(part, [-1, *shapes[k]]) for k, part in zip(shapes, bits, strict=True)})
+        like = [tf.TensorSpec([DRAWS_PER_BLOCK, *shape], tf.float32) for shape in shapes.values()]
+        parts = tf.map_fn(bits_of, first + tf.range(count), fn_output_signature=like)
+        flat = {key: tf.reshape(part, [-1, *shapes[key]]) for key, part in zip(shapes, parts, strict=True)}
+        return self.noise({key: tf.bitcast(part, tf.int32) for key, part in flat.items()})
 
     def refuse_too_large_for(self, sequence: str) -> None:
         """Raises where a draw has more numbers than Sobol's points have dimensions here."""
@@ -550,9 +552,14 @@ class Plan:
         """A source that answers with `values` (one draw, no leading axis)."""
         return Tape(values, self.layers, self.coupling_of, self.in_common)
 
-    def stacked_tape(self, values: Mapping[tuple[int, str], tf.Tensor]) -> StackedTape:
-        """A source that answers with `values` of S draws (leading axis of S), in the axis of the rows."""
-        return StackedTape(values, self.layers, self.coupling_of, self.in_common)
+    def stacked_tape(self, values: Mapping[tuple[int, str], tf.Tensor], behind_noise: bool = False) -> StackedTape:
+        """A source that answers with `values` of S draws (leading axis of S), in the axis of the rows.
+
+        `behind_noise` tells whether the rows are those of all draws already.
+        """
+        tape = StackedTape(values, self.layers, self.coupling_of, self.in_common)
+        tape.is_behind_noise = behind_noise
+        return tape
 
     def tape_of_own_weights(self, values: Mapping[tuple[int, str], tf.Tensor], seed: tf.Tensor) -> Tape:
         """As `tape`, for a draw whose variables are not the network's own: nothing that follows them is shared."""
@@ -719,20 +726,23 @@ class StackedTape(Tape):
     Args:
         values: (index of the layer, name of the tensor) -> [S, 1, ...].
         layers, coupling_of, in_common: of `Tape`.
+
+    Attributes:
+        is_behind_noise: whether the rows are those of all draws.
     """
 
-    _is_behind_noise = False
+    is_behind_noise = False
 
     def for_layer(self, layer):
         """The noise of `layer`."""
         index = _index_of(layer, self._layers)
         tape = StackedTape(self._values, self._layers, self._coupling_of, self._in_common, index=index)
-        tape._is_behind_noise, self._is_behind_noise = self._is_behind_noise, True
+        tape.is_behind_noise, self.is_behind_noise = self.is_behind_noise, True
         return tape
 
     def normal_around(self, name, mean, stddev):
         eps = tf.cast(self._read(name), mean.dtype)
-        if not self._is_behind_noise:
+        if not self.is_behind_noise:
             return _in_rows(mean + stddev * eps)
         of_each_draw = tf.reshape(stddev, [tf.shape(eps)[0], -1, *stddev.shape[1:]])
         return mean + _in_rows(of_each_draw * eps)

@@ -39,7 +39,7 @@ class ConvolutionalHead:
 
     def __init__(self, network: keras.Model, first: int, end: int):
         layers, self._dtype = chain_of(network), network.inputs[0].dtype
-        self._trunk, self._head, self.rest = layers[:first], layers[first:end], layers[end:]
+        self._trunk, self.layers, self.rest = layers[:first], layers[first:end], layers[end:]
 
     @classmethod
     def of(cls, network: keras.Model, drawn: Sequence[keras.Variable] = ()) -> ConvolutionalHead | None:
@@ -71,7 +71,7 @@ class ConvolutionalHead:
         """Kernel, and bias where there is one, of each convolution with drawn weights, of the draw that is in scope."""
         return [
             layer.sample_weights() if isinstance(layer, VariationalLayer) else [v.value for v in layer.variables]
-            for layer in self._head
+            for layer in self.layers
             if _is_convolution(layer)
         ]
 
@@ -83,7 +83,7 @@ class ConvolutionalHead:
             weights: those of `weights` in each draw: kernels [S, h, w, C, F], biases [S, F].
         """
         h, of_next = x, iter(weights)
-        for layer in self._head:
+        for layer in self.layers:
             h = _of_all_draws(layer, h, next(of_next)) if _is_convolution(layer) else run([layer], h)
         S = weights[0][0].shape[0]
         _, P, Q, channels = h.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 from tfbnn.core.noise import DRAWS_PER_BLOCK, Plan
 from tfbnn.core.traversal import sublayers
 from tfbnn.prediction.chain import chain_of
+from tfbnn.prediction.convolutions import ConvolutionalHead
 
 ROWS_AT_ONCE = 2560  # of all draws together: enough for products at full speed, and few enough for the cache
 NUMBERS_AT_ONCE = 2**20  # of noise
@@ -37,11 +39,23 @@ def draws_stack_in_rows(network: keras.Model, plan: Plan) -> bool:
         plan: of what it asks for.
     """
     layers = chain_of(network)
-    have_noise = {index for index, _ in plan.requests}
-    if not layers or network.inputs[0].shape[0] is not None or plan.around != set(plan.requests) or not have_noise:
-        return False
-    in_chain = {id(layer) for layer in layers}
-    return all(id(plan.layers[index]) in in_chain for index in have_noise) and all(map(_keeps_rows_apart, layers))
+    return bool(layers and plan.requests) and _is_around(network, layers, set(plan.requests), plan)
+
+
+def rest_stacks_in_rows(head: ConvolutionalHead, network: keras.Model, plan: Plan) -> bool:
+    """As `draws_stack_in_rows`, for what comes behind the convolutions of a network."""
+    of_head = {id(layer) for layer in head.layers}
+    requests = {(index, name) for index, name in plan.requests if id(plan.layers[index]) not in of_head}
+    return _is_around(network, head.rest, requests, plan)
+
+
+def _is_around(
+    network: keras.Model, layers: Sequence[keras.layers.Layer], requests: set[tuple[int, str]], plan: Plan
+) -> bool:
+    """Whether `layers` keep rows apart, and `requests` are for noise around their outputs."""
+    ids = {id(layer) for layer in layers}
+    by_layers = requests <= plan.around and all(id(plan.layers[index]) in ids for index, _ in requests)
+    return network.inputs[0].shape[0] is None and by_layers and all(map(_keeps_rows_apart, layers))
 
 
 def _keeps_rows_apart(layer: keras.layers.Layer) -> bool:

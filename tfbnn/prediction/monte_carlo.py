@@ -20,13 +20,15 @@ from tfbnn.layers.convolution import Convolution
 from tfbnn.layers.variational import Variational
 from tfbnn.prediction import decompose
 from tfbnn.prediction.convolutions import ConvolutionalHead
-from tfbnn.prediction.in_rows import blocks_at_once, draws_stack_in_rows
+from tfbnn.prediction.in_rows import blocks_at_once, draws_stack_in_rows, rest_stacks_in_rows
 from tfbnn.prediction.prediction import Prediction
 
 DEFAULT_SAMPLES = 100
 MOST_SAMPLES = 10_000  # of num_samples="auto"
 BLOCKS_BEFORE_ERROR = 2  # of ten draws, before their spread is believed
 ROWS_PER_CALL = 1024  # keeps the working set of a block of draws small whatever the number of rows
+FEWEST_ROWS_PER_CALL = 128  # where there are more
+NUMBERS_PER_CALL = 2**22  # of a result: it is held up to three times while it is put together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +229,10 @@ class NetworkDraws(Draws):
             loops = draws_loop(sublayers(self.network), variables) or PADS_WITH_A_VALUE in plan.operations
             return mapped(in_draw(lambda: self._forward(x)), draws, loops)
         behind = head(x, tf.vectorized_map(in_draw(head.weights), draws))
+        if not variables and rest_stacks_in_rows(head, self.network, plan):
+            with noise_scope(plan.stacked_tape(noise, behind_noise=True)):
+                parameters = self._complete(head.after(tf.reshape(behind, [-1, *behind.shape[2:]])))
+            return tf.reshape(parameters, [DRAWS_PER_BLOCK, -1, *parameters.shape[1:]])
         rest = in_draw(lambda behind: self._complete(head.after(behind)))
         return mapped(rest, (*draws, behind), draws_loop(head.rest, variables) or PADS_WITH_A_VALUE in plan.operations)
 
@@ -309,14 +315,14 @@ def predict_distribution(
     if num_rows == 0:
         raise invalid("x", "one row or more", "0 rows")
     _check_shapes(draws, x)
-    seed, parts = tf.constant(seed), [_rows(x, i) for i in range(0, num_rows, ROWS_PER_CALL)]
+    seed = tf.constant(seed)
     if count is None:
+        parts = [_rows(x, i, ROWS_PER_CALL) for i in range(0, num_rows, ROWS_PER_CALL)]
         until, limits = _compiled_until(draws, x, coupling), (tf.constant(max_error), tf.constant(MOST_SAMPLES))
         chunks = _of_as_many_draws(draws, seed, coupling, parts, [until(x, seed, *limits) for x in parts])
+        parameters = np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0]
     else:
-        apply = _compiled(draws, x, coupling)
-        chunks = [apply(x, seed, tf.constant(0), tf.constant(count)).numpy() for x in parts]
-    parameters = np.concatenate(chunks, axis=1) if len(chunks) > 1 else chunks[0]
+        parameters = _in_parts(draws, x, seed, coupling, count, num_rows)
     told = {"sequence": draws.sequence} if getattr(draws, "sequence", "independent") != "independent" else {}
     return Prediction(parameters, draws.likelihood, getattr(draws, "metadata", {}) | told)
 
@@ -410,8 +416,21 @@ def _as_tensor(value: Any) -> tf.Tensor:
     return tf.cast(tensor, keras.config.floatx()) if tensor.dtype == tf.float64 else tensor
 
 
-def _rows(x: Any, start: int) -> Any:
-    return keras.tree.map_structure(lambda part: part[start : start + ROWS_PER_CALL], x)
+def _in_parts(draws: Draws, x: Any, seed: tf.Tensor, coupling: str, count: int, num_rows: int) -> np.ndarray:
+    """Parameters [count, B, P'], asked for in parts of the rows, so that little is in memory beside the result."""
+    apply, P = _compiled(draws, x, coupling), draws.likelihood.num_parameters
+    size = max(FEWEST_ROWS_PER_CALL, min(ROWS_PER_CALL, NUMBERS_PER_CALL // (count * P)))
+    limits = seed, tf.constant(0), tf.constant(count)
+    if num_rows <= size:
+        return apply(x, *limits).numpy()
+    parameters = np.empty([count, num_rows, P], np.float32)
+    for i in range(0, num_rows, size):
+        parameters[:, i : i + size] = apply(_rows(x, i, size), *limits)
+    return parameters
+
+
+def _rows(x: Any, start: int, size: int) -> Any:
+    return keras.tree.map_structure(lambda part: part[start : start + size], x)
 
 
 _INT, _FLOAT = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
