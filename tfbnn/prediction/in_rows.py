@@ -8,24 +8,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfbnn.core.noise import DRAWS_PER_BLOCK, Plan
+from tfbnn.core.noise import Plan
 from tfbnn.core.traversal import sublayers
 from tfbnn.prediction.chain import chain_of
 from tfbnn.prediction.convolutions import ConvolutionalHead
 
-ROWS_AT_ONCE = 2560  # of all draws together: enough for products at full speed, and few enough for the cache
-NUMBERS_AT_ONCE = 2**20  # of noise
+AT_ONCE = {10: 5, 2: 128}  # blocks of draws, and the most rows for so many: calls cost more than rows, or products do
 
 
-def blocks_at_once(num_rows: tf.Tensor, noise_per_draw: int) -> tf.Tensor:
-    """How many blocks of draws go through a network together, int32 scalar, 1 or more.
-
-    Args:
-        num_rows: B.
-        noise_per_draw: numbers.
-    """
-    of_noise = NUMBERS_AT_ONCE // (DRAWS_PER_BLOCK * max(noise_per_draw, 1))
-    return tf.maximum(1, tf.minimum(ROWS_AT_ONCE // (DRAWS_PER_BLOCK * tf.maximum(num_rows, 1)), of_noise))
+def blocks_at_once(num_rows: tf.Tensor) -> tf.Tensor:
+    """How many blocks of draws go through a network together, int32 scalar: 1 where there are many rows."""
+    together: Any = 1
+    for blocks, most in reversed(AT_ONCE.items()):
+        together = tf.where(num_rows <= most, blocks, together)
+    return together
 
 
 def draws_stack_in_rows(network: keras.Model, plan: Plan) -> bool:

@@ -37,22 +37,23 @@ class Blocks:
 
     Attributes:
         make: (number of the first block, how many) -> their draws, [how many * DRAWS_PER_BLOCK, B, P'].
-        at_once: how many it is asked for together, int or int32 scalar; where that is 1, it makes one always.
+        at_once: how many it makes together, always: products of other sizes round otherwise. int or int32 scalar.
     """
 
     make: Callable[[Any, Any], tf.Tensor]
     at_once: Any = 1
 
-    def of_numbers(self, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
-        """The draws of blocks number `first` ... `last`, made one after another."""
-        turns = (last - first + self.at_once) // self.at_once
-        results = tf.TensorArray(tf.float32, size=turns, infer_shape=False)
+    def draws(self, start: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        """Draws start ... start + count - 1."""
+        per_turn = self.at_once * DRAWS_PER_BLOCK
+        first, last = start // per_turn, (start + count - 1) // per_turn
+        results = tf.TensorArray(tf.float32, size=last - first + 1, infer_shape=False)
 
         def step(turn, results):
-            begin = first + turn * self.at_once
-            return turn + 1, results.write(turn, self.make(begin, tf.minimum(self.at_once, last - begin + 1)))
+            return turn + 1, results.write(turn - first, self.make(turn * self.at_once, self.at_once))
 
-        return tf.while_loop(lambda turn, _: turn < turns, step, (0, results), parallel_iterations=1)[1].concat()
+        made = tf.while_loop(lambda turn, _: turn <= last, step, (first, results), parallel_iterations=1)[1].concat()
+        return made[start - first * per_turn :][:count]
 
 
 @register
@@ -93,10 +94,8 @@ class NetworkDraws(Draws):
         """
         start, count = tf.cast(start, tf.int32), tf.cast(count, tf.int32)
         with tf.control_dependencies([_assert_positive(count), *self._assert_enough(start + count)]):
-            first, last = start // DRAWS_PER_BLOCK, (start + count - 1) // DRAWS_PER_BLOCK
-        blocks = self._blocks(x, seed_pair(seed), coupling).of_numbers(first, last)
-        offset = start - first * DRAWS_PER_BLOCK
-        draws = blocks[offset : offset + count]
+            start, count = tf.identity(start), tf.identity(count)
+        draws = self._blocks(x, seed_pair(seed), coupling).draws(start, count)
         draws.set_shape([None, keras.tree.flatten(x)[0].shape[0], self.likelihood.num_parameters])
         return draws
 
@@ -194,7 +193,7 @@ class NetworkDraws(Draws):
                 parameters = self._forward(x)
             return tf.reshape(parameters, [count * DRAWS_PER_BLOCK, -1, *parameters.shape[1:]])
 
-        return Blocks(make, blocks_at_once(tf.shape(keras.tree.flatten(x)[0])[0], plan.size))
+        return Blocks(make, blocks_at_once(tf.shape(keras.tree.flatten(x)[0])[0]))
 
     def _block(
         self,
