@@ -77,17 +77,14 @@ def test_flipout(middle, use_bias):
     layer = randomised(DenseFlipout(U, use_bias=use_bias, kl_weight=0), (B, *middle, D))
     x, ones = inputs(B, *middle, D), [1] * len(middle)
     eps = {"kernel": inputs(D, U), "bias": inputs(U)}
-    uniforms = {
-        "signs_in_0": RNG.random((B, *ones, D)).astype("f"),
-        "signs_in_1": RNG.random((B, *ones, 1)).astype("f"),
-        "signs_out": RNG.random((B, *ones, U)).astype("f"),
-    }
-    s, s_bias, r = (np.where(uniform < 0.5, -1.0, 1.0) for uniform in uniforms.values())
+    shapes = {"signs_in_0": (B, *ones, D), "signs_in_1": (B, *ones, 1), "signs_out": (B, *ones, U)}
+    signs = {name: RNG.choice(np.float32([-1, 1]), shape) for name, shape in shapes.items()}
+    s, s_bias, r = signs.values()
     kernel, kernel_scale = gaussian(layer, "kernel")
     bias, bias_scale = gaussian(layer, "bias") if use_bias else (0.0, 0.0)
     turned = (s * x) @ (kernel_scale * eps["kernel"]) + s_bias * bias_scale * eps["bias"]
     expected = x @ kernel + bias + r * turned
-    np.testing.assert_allclose(played(layer, x, **eps, **uniforms), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(played(layer, x, **eps, **signs), expected, rtol=1e-5, atol=1e-6)
 
 
 # --- mean and variance ------------------------------------------------------------------------------------------------

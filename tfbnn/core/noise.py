@@ -35,6 +35,7 @@ from tfbnn.core.sequences import MOST_DIMENSIONS, antithetic_bits, sobol_bits
 
 DRAWS_PER_BLOCK = 10
 _LOW_31_BITS = 0x7FFFFFFF
+BITS = 32  # of a random word
 COUPLINGS = ("marginal", "coherent")
 MEMBER = "member"  # name of the number of a draw's member
 
@@ -201,6 +202,12 @@ def unit_interval(bits: tf.Tensor) -> tf.Tensor:
     """The upper 23 of 32 bits -> (k + 1/2) / 2^23, exact in float32."""
     signed = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.int32)), tf.float32)
     return (signed + 0.5) * 2.0**-23 + 0.5
+
+
+def signs(bits: tf.Tensor) -> tf.Tensor:
+    """Of each of the 32 bits a sign, -1 or +1: int32 [..., n] -> float32 [..., 32 n]."""
+    each = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits[..., tf.newaxis], tf.range(BITS)), 1)
+    return tf.reshape(2.0 * tf.cast(each, tf.float32) - 1.0, [*bits.shape[:-1], BITS * bits.shape[-1]])
 
 
 def normal_from_bits(shape: Any, seed: tf.Tensor) -> tf.Tensor:
@@ -601,6 +608,16 @@ class _Planned(Noise):
         self._plan.requests[self._index, name] = _request_of_bits(shape, unit_interval)
         return self._plan.stand_in(tf.fill(shape, 0.5))
 
+    def rademacher(self, name, shape):
+        shape = _static(name, shape)
+        size = math.prod(shape)
+
+        def of_bits(bits):
+            return tf.reshape(signs(bits)[..., :size], [*bits.shape[:-1], *shape])
+
+        self._plan.requests[self._index, name] = _request_of_bits([-(-size // BITS)], of_bits)
+        return self._plan.stand_in(tf.ones(shape))
+
     def sample(self, name, distribution):
         self._plan.requests[self._index, name] = Request(
             lambda draws, seed: distribution.sample(*draws.shape, seed=seed), follows_weights=True
@@ -702,6 +719,9 @@ class Tape(Noise):
         return self._read(name)
 
     def uniform(self, name, shape):
+        return self._read(name)
+
+    def rademacher(self, name, shape):
         return self._read(name)
 
     def member(self, count, inputs):

@@ -89,8 +89,8 @@ class NetworkDraws(Draws):
     def apply(self, x, seed, start, count, coupling="marginal"):
         """Draws start ... start + count - 1, float32 [count, B, P'].
 
-        They are made in whole blocks of `DRAWS_PER_BLOCK`, so that draw i has the same bits whatever was asked with
-        it; memory beyond the result does not grow with `count`.
+        They are made in whole blocks of `DRAWS_PER_BLOCK`, several together where rows are few, so that draw i has the
+        same bits whatever was asked with it; the working memory does not grow with `count`.
         """
         start, count = tf.cast(start, tf.int32), tf.cast(count, tf.int32)
         with tf.control_dependencies([_assert_positive(count), *self._assert_enough(start + count)]):

@@ -392,3 +392,18 @@ def test_training_on_folded_rows_is_refused():
         layers[0](tf.ones([8, 2]))
         with pytest.raises(InvalidInput, match="the same rows"):
             layers[1](tf.ones([4, 2]))
+
+
+def test_a_plan_makes_32_signs_of_a_word():
+    bits = np.array([[0, -1, 1], [2**31 - 1, -(2**31), 5]], np.int32)
+    expected = 2.0 * ((bits.view(np.uint32)[..., None] >> np.arange(32, dtype=np.uint32)) & 1) - 1.0
+    np.testing.assert_array_equal(noise.signs(tf.constant(bits)), expected.reshape(2, 96))
+    layer = keras.layers.Layer()
+    plan = noise.Plan([layer], coupling=None)
+    plan.for_layer(layer).rademacher("s", [50, 7])
+    assert plan.size == 11  # words, for 350 signs
+    drawn = plan.noise(plan.counted_bits(tf.constant([3, 4]), tf.constant(0), 200))[0, "s"].numpy()
+    assert drawn.shape == (200, 50, 7)
+    assert set(np.unique(drawn)) == {-1.0, 1.0}
+    assert np.abs(drawn.mean(axis=0)).max() < 5 * 200**-0.5  # of 350 signs, five standard errors
+    assert np.abs(np.corrcoef(drawn.reshape(200, -1).T) - np.eye(350)).max() < 6 * 200**-0.5
