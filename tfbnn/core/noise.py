@@ -564,9 +564,7 @@ class Plan:
 
         `behind_noise` tells whether the rows are those of all draws already.
         """
-        tape = StackedTape(values, self.layers, self.coupling_of, self.in_common)
-        tape.is_behind_noise = behind_noise
-        return tape
+        return StackedTape(values, self.layers, self.coupling_of, self.in_common, behind_noise=behind_noise)
 
     def tape_of_own_weights(self, values: Mapping[tuple[int, str], tf.Tensor], seed: tf.Tensor) -> Tape:
         """As `tape`, for a draw whose variables are not the network's own: nothing that follows them is shared."""
@@ -746,23 +744,24 @@ class StackedTape(Tape):
     Args:
         values: (index of the layer, name of the tensor) -> [S, 1, ...].
         layers, coupling_of, in_common: of `Tape`.
-
-    Attributes:
-        is_behind_noise: whether the rows are those of all draws.
+        behind_noise: whether the rows are those of all draws from the beginning.
     """
 
-    is_behind_noise = False
+    def __init__(self, values, layers, coupling_of, in_common, index=0, behind_noise=False):
+        super().__init__(values, layers, coupling_of, in_common, index=index)
+        self._added = {"any": behind_noise}  # noise; what all layers' tapes know
 
     def for_layer(self, layer):
         """The noise of `layer`."""
         index = _index_of(layer, self._layers)
-        tape = StackedTape(self._values, self._layers, self._coupling_of, self._in_common, index=index)
-        tape.is_behind_noise, self.is_behind_noise = self.is_behind_noise, True
+        tape = StackedTape(self._values, self._layers, self._coupling_of, self._in_common, index)
+        tape._added = self._added
         return tape
 
     def normal_around(self, name, mean, stddev):
         eps = tf.cast(self._read(name), mean.dtype)
-        if not self.is_behind_noise:
+        if not self._added["any"]:
+            self._added["any"] = True
             return _in_rows(mean + stddev * eps)
         of_each_draw = tf.reshape(stddev, [tf.shape(eps)[0], -1, *stddev.shape[1:]])
         return mean + _in_rows(of_each_draw * eps)

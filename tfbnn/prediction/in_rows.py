@@ -13,7 +13,7 @@ from tfbnn.core.traversal import sublayers
 from tfbnn.prediction.chain import chain_of
 from tfbnn.prediction.convolutions import ConvolutionalHead
 
-AT_ONCE = {10: 5, 2: 128}  # blocks of draws, and the most rows for so many: calls cost more than rows, or products do
+AT_ONCE = {5: 5, 2: 128}  # blocks of draws, and the most rows for so many: calls cost more than rows, or products do
 
 
 def blocks_at_once(num_rows: tf.Tensor) -> tf.Tensor:
@@ -55,13 +55,20 @@ def _is_around(
 
 
 def _keeps_rows_apart(layer: keras.layers.Layer) -> bool:
-    """False where it is not known: for a layer or an activation of a user's own."""
+    """False where it is not known: for a layer or an activation of a user's own, or a nested model that is no chain."""
     parts = sublayers(layer)
-    made_of: list[Any] = [
-        *(type(part) for part in parts),
-        *filter(None, (getattr(part, "activation", None) for part in parts)),
-    ]
+    if any(isinstance(part, keras.Model) and not chain_of(part) for part in parts):
+        return False  # it may have operations that are no layers
+    made_of: list[Any] = [type(part) for part in parts]
+    made_of += [part.activation for part in parts if getattr(part, "activation", None) is not None]
     is_known = all(getattr(part, "__module__", "").split(".")[0] in ("keras", "tfbnn") for part in made_of)
     return is_known and not any(
-        isinstance(part, keras.layers.Lambda) or getattr(part, "stateful", False) for part in parts
+        isinstance(part, keras.layers.Lambda) or getattr(part, "stateful", False) or _may_work_on_rows(part)
+        for part in parts
     )
+
+
+def _may_work_on_rows(layer: keras.layers.Layer) -> bool:
+    """Whether its `axis`, where it has one, is or may be that of the rows."""
+    axes = getattr(layer, "axis", None)
+    return any(axis == 0 or axis < -1 for axis in keras.tree.flatten(axes) if isinstance(axis, int))

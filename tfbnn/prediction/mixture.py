@@ -11,7 +11,8 @@ from tfbnn.likelihoods import Likelihood
 
 tfd = tfp.distributions
 
-BISECTIONS = 40  # at most; Chandrupatla's method interpolates where it can, and needs some ten steps
+BISECTIONS = 40  # at most
+STEPS = 100  # at most, of Chandrupatla's method: it interpolates where it can, and needs some ten
 TOLERANCE = 2e-6  # of the probability beyond a quantile
 
 
@@ -27,7 +28,9 @@ def cdf(likelihood: Likelihood, parameters: tf.Tensor, y: tf.Tensor) -> tf.Tenso
 
 
 def quantile(likelihood: Likelihood, parameters: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
-    """The smallest y with cdf(y) >= q, between the smallest and the largest quantile of the components.
+    """y with cdf(y) = q, between the smallest and the largest quantile of the components.
+
+    Where several have it, because no component has mass there, one of them; of counts, the smallest with cdf(y) >= q.
 
     Args:
         likelihood: of numbers; a whole number is the answer where it is discrete.
@@ -44,7 +47,7 @@ def quantile(likelihood: Likelihood, parameters: tf.Tensor, q: tf.Tensor) -> tf.
         return _bisect_counts(likelihood, parameters, q, lower, upper)
 
     found = tfp.math.find_root_chandrupatla(
-        lambda y: cdf(likelihood, parameters, y) - q, lower, upper, max_iterations=BISECTIONS,
+        lambda y: cdf(likelihood, parameters, y) - q, lower, upper, max_iterations=STEPS,
         position_tolerance=0.0, value_tolerance=TOLERANCE * tf.minimum(q, 1.0 - q),
     )  # fmt: skip
     return found.estimated_root

@@ -119,7 +119,8 @@ class NetworkDraws(Draws):
         of_mean = self.likelihood.mean(tf.zeros([1, 1, self.likelihood.num_parameters])).shape[-1]
 
         def goes_on(block, _, count, mean, squares):
-            error = tf.sqrt(tf.reduce_max(squares) / (count * tf.maximum(count - 1.0, 1.0)))
+            known = tf.where(tf.math.is_finite(squares), squares, 0.0)  # what is no number does not end the others
+            error = tf.sqrt(tf.reduce_max(known) / (count * tf.maximum(count - 1.0, 1.0)))
             return (block <= last) & ((block < BLOCKS_BEFORE_ERROR) | (error > max_error))
 
         def step(block, results, count, mean, squares):
@@ -416,7 +417,10 @@ def _as_tensor(value: Any) -> tf.Tensor:
 
 
 def _in_parts(draws: Draws, x: Any, seed: tf.Tensor, coupling: str, count: int, num_rows: int) -> np.ndarray:
-    """Parameters [count, B, P'], asked for in parts of the rows, so that little is in memory beside the result."""
+    """Parameters [count, B, P'], asked for in parts of the rows, so that little is in memory beside the result.
+
+    Products of parts of other sizes round otherwise.
+    """
     apply, P = _compiled(draws, x, coupling), draws.likelihood.num_parameters
     size = max(FEWEST_ROWS_PER_CALL, min(ROWS_PER_CALL, NUMBERS_PER_CALL // (count * P)))
     limits = seed, tf.constant(0), tf.constant(count)

@@ -138,7 +138,10 @@ class Prediction:
         return mixture.cdf(self.likelihood, self.parameters, self._targets(y)).numpy()
 
     def quantile(self, q: Any) -> np.ndarray:
-        """The smallest y with P(Y <= y) >= q: [B, T] for a number, [Q, B, T] for Q of them; of counts, a count."""
+        """y with P(Y <= y) = q: [B, T] for a number, [Q, B, T] for Q of them.
+
+        Where several have it, in a gap between draws, one of them. Of counts: the smallest with P(Y <= y) >= q.
+        """
         self._refuse_classes("quantile")
         levels = np.asarray(q, np.float32)
         if not ((levels > 0) & (levels < 1)).all():

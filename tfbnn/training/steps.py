@@ -38,8 +38,9 @@ class Chunk:
 class Steps:
     """Steps of a stack of models on rows of data on the device.
 
-    The noise of a step is a function of the model's seed and the step's number, whatever is trained beside it. XLA
-    makes its bits by counting; outside of it they are drawn for a chunk of steps at once, and are others.
+    The noise of a step is a function of the model's seed and the step's number, whatever is trained beside it: XLA
+    makes its bits by counting. Outside of XLA bits are drawn for a chunk of steps at once, and are others: functions of
+    the number of steps made when the chunk began, too.
 
     Args:
         stack: what is trained.

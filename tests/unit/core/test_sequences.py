@@ -143,6 +143,9 @@ def test_draws_are_made_until_the_error_is_reached(sequence, wanted, monkeypatch
     assert fewer.mc_error.max() > wanted * (1 - 1e-4)
     same = model.predict_distribution(X, S, sequence=sequence)
     np.testing.assert_allclose(enough.parameters, same.parameters, rtol=1e-5, atol=1e-5)
+    unknown = np.concatenate([X, np.full_like(X[:1], np.nan)])  # past the model's own check: it ends nobody's draws
+    beside = model.posterior_draws(sequence).predict_distribution(unknown, "auto", max_error=wanted)
+    assert beside.num_samples == S
     monkeypatch.setattr(monte_carlo, "ROWS_PER_CALL", 7)
     in_parts = model.predict_distribution(X, "auto", sequence=sequence, max_error=wanted)
     np.testing.assert_allclose(in_parts.parameters, enough.parameters, rtol=1e-4, atol=1e-4)

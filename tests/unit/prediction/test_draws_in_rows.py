@@ -21,6 +21,17 @@ def chain(*layers, inputs=6, batch_size=None):
     return keras.Sequential([keras.Input((inputs,), batch_size), *layers])
 
 
+def of_points(units):
+    values = tfbnn.posteriors.Deterministic(keras.initializers.GlorotUniform(seed=units))
+    points = {
+        "kernel_posterior_fn": values,
+        "bias_posterior_fn": values,
+        "kernel_prior_fn": None,
+        "bias_prior_fn": None,
+    }
+    return L.DenseReparameterization(units, "relu", **points)
+
+
 def normalised():
     """What has running statistics, what does nothing in prediction, and what folds no rows, between layers."""
     batch_norm = K.BatchNormalization()
@@ -42,6 +53,8 @@ STACKED = {
         L.DenseVariational(5, WIDE, "Normal", activation="relu", kl_weight=None, seed=1), dense(2)
     ),
     "variational last layer": lambda: chain(dense(4, "relu"), L.VariationalLastLayer(2, seed=1)),
+    "points before the first noise": lambda: chain(of_points(5), of_points(5), dense(4, "relu"), dense(2)),
+    "points behind it": lambda: chain(dense(4, "relu"), of_points(3), chain(K.Dense(3), inputs=3), dense(2)),
 }
 
 
@@ -61,8 +74,16 @@ def centred_rows(inputs):
     return inputs - tf.reduce_mean(inputs, axis=0)
 
 
+def centred_inside():
+    x = keras.Input((4,))
+    return keras.Model(x, x - keras.ops.mean(x, axis=0))
+
+
 NOT_STACKED = {
     "a layer of one's own": lambda: chain(dense(4), Centred(), dense(2)),
+    "operations that are no layers, in a nested model": lambda: chain(dense(4), centred_inside(), dense(2)),
+    "a layer over the rows": lambda: chain(dense(4), K.Softmax(axis=0), dense(2)),
+    "counted from behind": lambda: chain(dense(4), K.UnitNormalization(axis=-2), dense(2)),
     "a lambda": lambda: chain(dense(4), K.Lambda(centred_rows), dense(2)),
     "an activation of one's own": lambda: chain(dense(4, centred_rows), dense(2)),
     "a skip connection": with_a_skip,
