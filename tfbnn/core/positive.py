@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,14 +13,27 @@ import tensorflow as tf
 Numbers = TypeVar("Numbers", float, np.ndarray)
 
 
+_IN_STEPS: ContextVar[bool] = ContextVar("tfbnn_positive_in_steps", default=False)
+
+
+@contextlib.contextmanager
+def in_training_steps() -> Iterator[None]:
+    """Inside, `positive` has a slope that XLA computes from the same exponential: a tenth of a compiled step."""
+    token = _IN_STEPS.set(True)
+    try:
+        yield
+    finally:
+        _IN_STEPS.reset(token)
+
+
 def positive(rho: Any) -> tf.Tensor:
     """scale = softplus(rho) = log(1 + e^rho), of a tensor or variable."""
-    return _softplus(tf.convert_to_tensor(rho))
+    rho = tf.convert_to_tensor(rho)
+    return _of_one_exponential(rho) if _IN_STEPS.get() else tf.math.softplus(rho)
 
 
 @tf.custom_gradient
-def _softplus(rho: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    # As tf.math.softplus; its slope is made of the same exponential, which saves a tenth of a compiled training step.
+def _of_one_exponential(rho: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     e = tf.exp(-tf.abs(rho))
     return tf.nn.relu(rho) + tf.math.log1p(e), lambda upstream: upstream * tf.where(rho > 0, 1.0, e) / (1.0 + e)
 

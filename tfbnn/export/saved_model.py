@@ -204,9 +204,7 @@ def _write_graphs(
     archive.add_endpoint("draws", _named("parameters", parameters), [spec, *_SCALARS])
     if knows_when_to_end(draws):
         archive.add_endpoint("until", until, [spec, _SEED, _MAX_ERROR, *of_decision])
-    # Custom gradients would be stored as functions: those of the scales are for training, nothing here follows them.
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    archive.write_out(str(folder), options, verbose=False)
+    archive.write_out(str(folder), verbose=False)
 
 
 def _named(name: str, fn: Callable) -> Callable:

@@ -105,7 +105,8 @@ class NetworkDraws(Draws):
         Args:
             x, seed, coupling: of `apply`.
             max_error: float32 scalar above 0, in units of the likelihood's mean.
-            at_most: int32 scalar, draws after which it ends in any case; it makes 20 at least, if it may.
+            at_most: int32 scalar, draws after which it ends in any case; it makes 20 at least, if it may, in blocks of
+                ten, or of the 20 or 50 that are made together.
             of: parameters [n, B, P'] of n draws -> those that are answered with (a recalibration); None: as drawn.
 
         Returns:
@@ -113,20 +114,22 @@ class NetworkDraws(Draws):
         """
         at_most = tf.cast(at_most, tf.int32)
         with tf.control_dependencies([_assert_error(max_error)]):
-            max_error, last = tf.identity(max_error), (at_most - 1) // DRAWS_PER_BLOCK
-        make = self._blocks(x, seed_pair(seed), coupling).make
+            max_error = tf.identity(max_error)
+        blocks = self._blocks(x, seed_pair(seed), coupling)
+        last = (at_most - 1) // (blocks.at_once * DRAWS_PER_BLOCK)
         num_rows = keras.tree.flatten(x)[0].shape[0]
         of_mean = self.likelihood.mean(tf.zeros([1, 1, self.likelihood.num_parameters])).shape[-1]
 
-        def goes_on(block, _, count, mean, squares):
+        def goes_on(turn, _, count, mean, squares):
             known = tf.where(tf.math.is_finite(squares), squares, 0.0)  # what is no number does not end the others
             error = tf.sqrt(tf.reduce_max(known) / (count * tf.maximum(count - 1.0, 1.0)))
-            return (block <= last) & ((block < BLOCKS_BEFORE_ERROR) | (error > max_error))
+            return (turn <= last) & ((turn * blocks.at_once < BLOCKS_BEFORE_ERROR) | (error > max_error))
 
-        def step(block, results, count, mean, squares):
-            draws = make(block, 1) if of is None else of(make(block, 1))
+        def step(turn, results, count, mean, squares):
+            draws = blocks.make(turn * blocks.at_once, blocks.at_once)
+            draws = draws if of is None else of(draws)
             values = decompose.independent_parts(self.likelihood.mean(draws), self.sequence)
-            return block + 1, results.write(block, draws), *moments_with(count, mean, squares, values)
+            return turn + 1, results.write(turn, draws), *moments_with(count, mean, squares, values)
 
         results = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False)
         zeros = tf.zeros([tf.shape(keras.tree.flatten(x)[0])[0], of_mean])

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfbnn.core.checks import invalid
 from tfbnn.core.compilation import is_worth_compiling
 from tfbnn.core.noise import Plan, Tape, fold_in
+from tfbnn.core.positive import in_training_steps
 from tfbnn.core.traversal import sublayers
 from tfbnn.training.model import BayesianModel
 
@@ -139,7 +140,7 @@ class Stack:
         before = [*self._shaped(parameters), *state]
         with tf.GradientTape() as tape:  # inside `each`: XLA compiles gradients through a vectorized map anew each time
             tape.watch(before[: len(parameters)])
-            with self.scope(before[: len(parameters)], state) as scope:
+            with in_training_steps(), self.scope(before[: len(parameters)], state) as scope:
                 _, terms, loss = self.lead.objective(batch["x"], batch["y"], batch.get("w"), beta, passes)
             scaled = self.optimizer.scale_loss(loss)
         after = [scope.get_current_value(v) for v in (*self.lead.trainable_variables, *state_of(self.lead))]

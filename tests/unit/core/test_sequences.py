@@ -132,14 +132,14 @@ def test_too_many_numbers_and_unknown_names_are_refused():
 
 @pytest.mark.parametrize(("sequence", "wanted"), [("independent", 0.02), ("antithetic", 0.006)])
 def test_draws_are_made_until_the_error_is_reached(sequence, wanted, monkeypatch):
-    """The least multiple of ten draws, 20 at least, whose own error is small enough; as predicting so many gives."""
+    """The least multiple of 20 draws (two blocks together) whose own error is small enough; as predicting so many."""
     model = model_of()
     enough = model.predict_distribution(X, "auto", sequence=sequence, max_error=wanted)
     S = enough.num_samples
-    assert S % 10 == 0
+    assert S % 20 == 0
     assert enough.mc_error.max() <= wanted * (1 + 1e-4)
     assert S > 20
-    fewer = model.predict_distribution(X, S - 10, sequence=sequence)
+    fewer = model.predict_distribution(X, S - 20, sequence=sequence)
     assert fewer.mc_error.max() > wanted * (1 - 1e-4)
     same = model.predict_distribution(X, S, sequence=sequence)
     np.testing.assert_allclose(enough.parameters, same.parameters, rtol=1e-5, atol=1e-5)
