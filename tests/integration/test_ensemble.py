@@ -49,6 +49,7 @@ def test_members_differ_and_the_mixture_spreads():
     assert len(prediction.parameters) == 3
 
 
+@pytest.mark.slow
 def test_variational_members_keep_their_posteriors():
     draws = fit(ensemble(of="variational"))
     assert draws.num_draws is None

@@ -293,6 +293,7 @@ def test_snapshots_of_plain_sgd_have_its_known_stationary_law(regression):
     assert twin.max() > 4.0
 
 
+@pytest.mark.slow
 def test_in_linear_regression_the_mean_is_the_posterior_mean(regression):
     x, y = oracle.data(regression)
     method = SWAG(oracle.network(regression), oracle.likelihood(regression), keras.optimizers.Adam(0.05), seed=1,
