@@ -298,7 +298,7 @@ def _print_mc_error(named: dict[str, Any]) -> None:
     if not errors or np.isnan(largest := np.max(errors)):
         return
     of = "means" if "lower" in named else "probabilities"
-    out.print(f"standard error of the {of}, for having no more draws of the weights: {largest:.2g} or less")
+    out.print(f"standard error of the {of}, for want of more draws: at most {largest:.2g}")
 
 
 def _share(level: float, counts: bool) -> str:

@@ -755,7 +755,7 @@ def test_predictions_on_the_terminal(command, model, asked):
     means = tfbnn.load_saved_model(model).predict(asked)["mean"][:10, 0]
     np.testing.assert_allclose([float(row[2]) for row in rows], means, atol=0.05)
     error = tfbnn.load_saved_model(model).predict(asked)["mc_error"].max()
-    assert f"standard error of the means, for having no more draws of the weights: {error:.2g} or less" in out
+    assert f"standard error of the means, for want of more draws: at most {error:.2g}" in out
 
 
 def test_classes_on_the_terminal(command, three_class_run, asked):
